@@ -1,0 +1,1 @@
+"""Subcommands of `streampetr` that need the detector alone."""

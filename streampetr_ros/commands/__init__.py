@@ -1,0 +1,1 @@
+"""Subcommands of `streampetr` that speak ROS 2."""

@@ -1,0 +1,1 @@
+"""nuScenes data, the synthetic world, training, evaluation and pictures."""
