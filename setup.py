@@ -1,0 +1,74 @@
+"""Packaging of `streampetr`, for pip and (as the ament_python package `streampetr_ros`) for colcon.
+
+Everything is said here, in the dialect that setuptools 59 of ROS 2 Humble understands too. Version, licence and
+description are read from package.xml.
+"""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+NAME = "streampetr_ros"
+ROOT = Path(__file__).resolve().parent
+SHARED_FOLDERS = ("config", "launch", "weights")
+
+
+def _data_files() -> list[tuple[str, list[str]]]:
+    """Return what goes to share/: the marker of the ament index, package.xml and the shared folders as they are."""
+    share = Path("share") / NAME
+    files = {Path("share/ament_index/resource_index/packages"): [f"resource/{NAME}"], share: ["package.xml"]}
+    for folder in SHARED_FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                relative = path.relative_to(ROOT)
+                files.setdefault(share / relative.parent, []).append(str(relative))
+    return [(str(target), sources) for target, sources in files.items()]
+
+
+package = ElementTree.parse(ROOT / "package.xml").getroot()
+
+setup(
+    name=NAME,
+    version=package.findtext("version"),
+    description=package.findtext("description"),
+    license=package.findtext("license"),
+    maintainer=package.findtext("maintainer"),
+    maintainer_email=package.find("maintainer").get("email"),
+    python_requires=">=3.10",
+    packages=find_packages(include=["streampetr_core*", "streampetr_ros*", "training*"]),
+    data_files=_data_files(),
+    zip_safe=True,
+    install_requires=[
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "pyyaml",
+        "safetensors",
+        "scipy",
+        "torch>=2.4",
+        "tqdm",
+    ],
+    extras_require={
+        "ros": ["rosbags>=0.11"],
+        "training": ["matplotlib", "motmetrics>=1.4", "nuscenes-devkit>=1.2", "numpy<2", "pandas", "pyquaternion"],
+        "runtime": ["onnx", "onnxruntime", "openvino"],
+        "viz": ["rerun-sdk"],
+        "flash": ["flash-attn"],
+        "dev": ["hypothesis", "pytest", "ruff"],
+    },
+    entry_points={
+        "console_scripts": [
+            "streampetr = streampetr_core.cli:main",
+            "streampetr_node = streampetr_ros.node:main",
+        ],
+        "streampetr.commands": [
+            "bag = streampetr_ros.commands.bag",
+            "convert = streampetr_core.commands.convert",
+            "demo = streampetr_ros.commands.demo",
+            "init = streampetr_core.commands.init",
+            "snapshot = streampetr_ros.commands.snapshot",
+            "synth = training.commands.synth",
+        ],
+    },
+)
