@@ -1,0 +1,106 @@
+"""StreamPETR on one page: `step(frame, memory) -> (predictions, memory)`, pure and batchable.
+
+The forward is four stages with static shapes. Only `encode` and `decode` are heavy; `geometry` follows from the
+calibration alone, `temporal` and `update` are small and stay in float32.
+L layers, B batch, N cameras, T image tokens, Q queries, K admitted queries, C channels, h and w feature map size.
+Paper: "Exploring Object-Centric Temporal Modeling for Efficient Multi-View 3D Object Detection", arXiv 2303.11926.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from streampetr_core.backbones.resnet import resnet18, resnet50
+from streampetr_core.backbones.vovnet import VoVNet
+from streampetr_core.config import ModelConfig
+from streampetr_core.decoder import Decoder
+from streampetr_core.frame import Frame
+from streampetr_core.heads import Heads, Predictions
+from streampetr_core.memory import Memory
+from streampetr_core.neck import FeaturePyramid
+from streampetr_core.position import Geometry, PositionEncoder
+from streampetr_core.queries import Queries, QueryBuilder
+
+_BACKBONES = {"resnet18": resnet18, "resnet50": resnet50, "vovnet99": VoVNet}
+
+
+class Detector(nn.Module):
+    """Six cameras (or any other number) and the vehicle's motion in, 3D boxes out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = _BACKBONES[config.backbone]()
+        self.neck = FeaturePyramid(self.backbone.out_channels, config.channels)
+        self.position = PositionEncoder(config)
+        self.queries = QueryBuilder(config)
+        self.decoder = Decoder(config)
+        self.heads = Heads(config)
+
+    def fresh_memory(self, batch: int = 1) -> Memory:
+        """Return the memory of B scenes that just begin."""
+        return self.queries.fresh_memory(batch)
+
+    def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Detect in one frame. Neither argument changes; whoever calls keeps the returned memory, or does not.
+
+        `memory` is expressed in the frame that `frame.ref_T_prev_B44` maps from. The returned memory is expressed in this
+        frame and holds the K best queries of this frame in front.
+        """
+        features_BNChw = self.encode(frame.images_BN3HW)
+        geometry = self.geometry(frame)
+        memory = self.carry(frame, memory)
+        queries = self.temporal(memory)
+        hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
+        predictions = self.heads(hidden_LBQC, queries.reference_BQ3)
+        return predictions, self.update(predictions, memory)
+
+    def geometry(self, frame: Frame) -> Geometry:
+        """Embed where every image token looks; depends on the calibration alone."""
+        height, width = (size // self.config.feature_stride for size in frame.images_BN3HW.shape[-2:])
+        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, height, width)
+
+    def encode(self, images_BN3HW: Tensor) -> Tensor:
+        """Map images to features (B, N, C, h, w); cameras are independent of each other."""
+        features = self.neck(*self.backbone(images_BN3HW.flatten(0, 1)))
+        return features.unflatten(0, images_BN3HW.shape[:2])
+
+    def carry(self, frame: Frame, memory: Memory) -> Memory:
+        """Carry the memory into the reference frame of `frame`; where a scene starts, begin anew."""
+        fresh = self.fresh_memory(len(frame.dt_B))
+        return fresh.where(frame.is_first_B, memory.advance(frame.ref_T_prev_B44, frame.dt_B))
+
+    def temporal(self, memory: Memory) -> Queries:
+        """Build the queries from the carried memory."""
+        return self.queries(memory)
+
+    def decode(
+        self, features_BNChw: Tensor, geometry: Geometry, queries: Queries, present_BN: Tensor | None = None
+    ) -> Tensor:
+        """Return the normed outputs of all decoder layers, (L, B, Q, C); tokens of absent cameras are left out."""
+        token_allowed = None
+        if present_BN is not None:
+            num_tokens = features_BNChw.shape[-2] * features_BNChw.shape[-1]
+            token_allowed = present_BN.repeat_interleave(num_tokens, dim=1)[:, None, None]
+            # Attention ignores a masked token only as long as its value is finite.
+            features_BNChw = torch.where(present_BN[..., None, None, None], features_BNChw, 0.0)
+        tokens_BTC, token_position_BTC = self.position(features_BNChw, geometry)
+        return self.decoder(
+            queries.content_BQC,
+            queries.position_BQC,
+            queries.memory_BMC,
+            queries.memory_position_BMC,
+            tokens_BTC,
+            token_position_BTC,
+            token_allowed=token_allowed,
+        )
+
+    def update(self, predictions: Predictions, memory: Memory) -> Memory:
+        """Admit the K best queries of this frame to the carried memory."""
+        scores_BQ = predictions.class_logits[-1].sigmoid().amax(dim=-1)
+        best_BK1 = scores_BQ.topk(self.config.num_admitted, dim=1).indices[..., None]
+        return memory.admit(
+            *(
+                x.take_along_dim(best_BK1, dim=1)
+                for x in (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2)
+            )
+        )

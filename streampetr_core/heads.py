@@ -1,0 +1,73 @@
+"""From decoder output to classes and boxes: one pair of branches, shared by all layers.
+
+L layers, B batch, Q queries, C channels. A box is ten numbers: centre x, y, z (gravity centre), log length, log width,
+log height, sin yaw, cos yaw, velocity x, y; metres, m/s, in ref.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from streampetr_core.config import ModelConfig
+from streampetr_core.position import inverse_sigmoid
+
+BOX_CODE_SIZE = 10
+_CENTRE, _VELOCITY = slice(0, 3), slice(8, 10)
+_PRIOR_PROBABILITY = 0.01  # what an untrained class branch should answer (RetinaNet, arXiv 1708.02002, section 4.1)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the decoder's layers say about every query; the last layer counts."""
+
+    class_logits: Tensor  # (L, B, Q, number of classes)
+    boxes: Tensor  # (L, B, Q, 10)
+    embedding_BQC: Tensor  # normed output of the last layer
+
+    @property
+    def centre_BQ3(self) -> Tensor:
+        """Centres in ref of the last layer, metres."""
+        return self.boxes[-1, ..., _CENTRE]
+
+    @property
+    def velocity_BQ2(self) -> Tensor:
+        """Velocities in ref of the last layer, m/s."""
+        return self.boxes[-1, ..., _VELOCITY]
+
+
+class Heads(nn.Module):
+    """Class branch and box branch; centres are refined from each query's initial reference point in every layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.classes = nn.Sequential(
+            nn.Linear(channels, channels),
+            nn.LayerNorm(channels),
+            nn.ReLU(),
+            nn.Linear(channels, channels),
+            nn.LayerNorm(channels),
+            nn.ReLU(),
+            nn.Linear(channels, len(config.class_names)),
+        )
+        self.boxes = nn.Sequential(
+            nn.Linear(channels, channels),
+            nn.ReLU(),
+            nn.Linear(channels, channels),
+            nn.ReLU(),
+            nn.Linear(channels, BOX_CODE_SIZE),
+        )
+        nn.init.constant_(self.classes[-1].bias, -math.log((1 - _PRIOR_PROBABILITY) / _PRIOR_PROBABILITY))
+        low, high = torch.tensor(config.detection_range).chunk(2)
+        self.register_buffer("range_low_3", low, persistent=False)
+        self.register_buffer("range_size_3", high - low, persistent=False)
+
+    def forward(self, hidden_LBQC: Tensor, reference_BQ3: Tensor) -> Predictions:
+        """Predict from the normed outputs of L layers and the queries' normalised reference points."""
+        codes = self.boxes(hidden_LBQC)
+        normalised = torch.sigmoid(codes[..., _CENTRE] + inverse_sigmoid(reference_BQ3))
+        centres = normalised * self.range_size_3 + self.range_low_3
+        boxes = torch.cat([centres, codes[..., _CENTRE.stop :]], dim=-1)
+        return Predictions(self.classes(hidden_LBQC), boxes, hidden_LBQC[-1])

@@ -1,0 +1,115 @@
+"""From the memory to queries: what the decoder starts from in one frame.
+
+B batch, Q queries (learned first, then P propagated), M memory entries, C channels. Paper sections 3.2 and 3.3.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from streampetr_core.config import ModelConfig
+from streampetr_core.memory import Memory
+from streampetr_core.modulation import ModulatedLayerNorm
+
+_SINE_CHANNELS_PER_AXIS = 128
+_TEMPERATURE = 10000.0
+_MOTION_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_MOTION_VALUES = 2 + 1 + 12  # velocity, age, upper three rows of the pose
+_MOTION_CHANNELS = _MOTION_VALUES * 2 * len(_MOTION_FREQUENCIES)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What the decoder starts from: Q queries and the memory entries that serve as keys only."""
+
+    content_BQC: Tensor
+    position_BQC: Tensor
+    reference_BQ3: Tensor  # normalised to the detection range; propagated ones may lie outside [0, 1]
+    memory_BMC: Tensor  # M here: the entries that did not become queries
+    memory_position_BMC: Tensor
+
+
+def sine_embedding(values: Tensor, channels: int) -> Tensor:
+    """Embed `values` (...) as (..., channels): sine and cosine in turn, of wavelengths growing from 1 to 10000."""
+    index = torch.arange(channels, dtype=torch.float32, device=values.device)
+    wavelength = _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / channels)
+    phase = (values * (2 * math.pi))[..., None] / wavelength
+    return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-2)
+
+
+def point_embedding(points: Tensor) -> Tensor:
+    """Embed normalised points (..., 3) as (..., 384), in the published order of axes: y, x, z."""
+    return sine_embedding(points[..., [1, 0, 2]], _SINE_CHANNELS_PER_AXIS).flatten(-2)
+
+
+def motion_embedding(velocity: Tensor, age: Tensor, ref_T_obs: Tensor) -> Tensor:
+    """Embed how an entry (..., 2), (..., 1), (..., 4, 4) moved since it was observed as (..., 180)."""
+    motion = torch.cat([velocity, age, ref_T_obs[..., :3, :].flatten(-2)], dim=-1)
+    waves = [wave for frequency in _MOTION_FREQUENCIES for wave in ((motion * frequency).sin(), (motion * frequency).cos())]
+    return torch.cat(waves, dim=-1)
+
+
+class QueryBuilder(nn.Module):
+    """Learned reference points, their embedding, and the alignment of remembered objects to the present."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.num_propagated = config.num_propagated
+        self.memory_length = config.memory_length
+        self.reference_points = nn.Parameter(torch.rand(config.num_learned, 3))
+        self.register_buffer("start_points", torch.rand(config.num_propagated, 3))
+        self.embedding = nn.Sequential(
+            nn.Linear(3 * _SINE_CHANNELS_PER_AXIS, channels), nn.ReLU(), nn.Linear(channels, channels)
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(channels, channels), nn.LayerNorm(channels))
+        self.position_alignment = ModulatedLayerNorm(_MOTION_CHANNELS, channels)
+        self.content_alignment = ModulatedLayerNorm(_MOTION_CHANNELS, channels)
+        low, high = torch.tensor(config.detection_range).chunk(2)
+        self.register_buffer("range_low_3", low, persistent=False)
+        self.register_buffer("range_size_3", high - low, persistent=False)
+
+    def fresh_memory(self, batch: int) -> Memory:
+        """Return the memory of B scenes that just begin."""
+        centres_P3 = self.start_points * self.range_size_3 + self.range_low_3
+        return Memory.fresh(centres_P3, batch, self.memory_length, self.time_embedding[0].in_features)
+
+    def forward(self, memory: Memory) -> Queries:
+        """Build the queries of one frame from a memory that was carried into its reference frame."""
+        batch = len(memory.centre_BM3)
+        learned = self._learned(batch)
+        reference_BM3 = (memory.centre_BM3 - self.range_low_3) / self.range_size_3
+        content_BMC, position_BMC = self._align(
+            memory.embedding_BMC,
+            self.embedding(point_embedding(reference_BM3)),
+            motion_embedding(memory.velocity_BM2, memory.age_BM1, memory.ref_T_obs_BM44),
+            memory.age_BM1,
+        )
+        propagated, remembered = slice(None, self.num_propagated), slice(self.num_propagated, None)
+        return Queries(
+            torch.cat([learned.content_BQC, content_BMC[:, propagated]], dim=1),
+            torch.cat([learned.position_BQC, position_BMC[:, propagated]], dim=1),
+            torch.cat([learned.reference_BQ3, reference_BM3[:, propagated]], dim=1),
+            content_BMC[:, remembered],
+            position_BMC[:, remembered],
+        )
+
+    def _learned(self, batch: int) -> Queries:
+        """Return the learned queries, which see the present: no motion, age zero."""
+        reference_Q3 = self.reference_points
+        num_queries, device = len(reference_Q3), reference_Q3.device
+        here_44 = torch.eye(4, device=device).expand(num_queries, 4, 4)
+        age_Q1 = reference_Q3.new_zeros(num_queries, 1)
+        position_QC = self.embedding(point_embedding(reference_Q3))
+        motion = motion_embedding(reference_Q3.new_zeros(num_queries, 2), age_Q1, here_44)
+        content_QC, position_QC = self._align(torch.zeros_like(position_QC), position_QC, motion, age_Q1)
+        none = position_QC.new_zeros(batch, 0, position_QC.shape[-1])
+        return Queries(*(x.expand(batch, -1, -1) for x in (content_QC, position_QC, reference_Q3)), none, none)
+
+    def _align(self, content: Tensor, position: Tensor, motion: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """Align content and position (..., C) by embedded motion (..., 180) and age (..., 1)."""
+        age_embedding = sine_embedding(age[..., 0], self.time_embedding[0].in_features)
+        position = self.position_alignment(position, motion) + self.time_embedding(age_embedding)
+        return self.content_alignment(content, motion), position
