@@ -1,0 +1,150 @@
+"""Make bags of nuScenes scenes, play bags where rosbag2 is missing, and tell what is in a bag.
+
+A bag is a rosbag2 recording: a folder with metadata.yaml, or an .mcap or .db3 file. Bags made here play in
+`ros2 bag play`, and bags recorded by `ros2 bag record` play here.
+
+Example:
+  streampetr bag from-nuscenes data/nuscenes --version v1.0-mini --scene scene-0103 out/scene-0103
+  streampetr bag info out/scene-0103
+  streampetr bag play out/scene-0103 --clock --wait-for-subscribers /cam_front/image_raw/compressed
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from streampetr_core.errors import StreampetrError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands and their arguments."""
+    commands = parser.add_subparsers(dest="bag_command", metavar="COMMAND", required=True)
+    _add(commands, "from-nuscenes", "write one nuScenes scene as a bag", _FROM_NUSCENES, _from_nuscenes_arguments)
+    _add(commands, "play", "publish a bag's messages at their times", _PLAY, _play_arguments)
+    _add(commands, "info", "tell what is in a bag", _INFO, _info_arguments)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the chosen subcommand."""
+    {"from-nuscenes": _from_nuscenes, "play": _play, "info": _info}[args.bag_command](args)
+
+
+_FROM_NUSCENES = """Write one scene of a nuScenes-format root as a rosbag2 folder (mcap).
+
+In it, at the sensors' own times:
+  /<camera>/image_raw/compressed  the bytes of the image files, and /<camera>/camera_info
+  /tf                             odom -> base_link, the ego pose at every exposure of every sensor
+  /tf_static                      map -> odom, base_link -> each camera and lidar_top
+  /ground_truth                   the annotated boxes in base_link (none in a test set)
+  /nuscenes/sample                the sample token at each keyframe
+
+Example:
+  streampetr bag from-nuscenes data/nuscenes --version v1.0-mini --scene scene-0103 out/scene-0103"""
+
+_PLAY = """Publish a bag's messages at their recorded times and with their recorded quality of service.
+
+The space bar pauses and resumes; ctrl-c ends. Several publishers of one topic become one that offers the best of them.
+
+Example:
+  streampetr bag play out/scene-0103 --rate 0.5 --loop --clock"""
+
+_INFO = """Tell times, topics, types, rates and quality of service of a bag.
+
+Example:
+  streampetr bag info out/scene-0103"""
+
+
+def _add(commands: argparse.Action, name: str, summary: str, text: str, fill: Callable) -> None:
+    formatter = argparse.RawDescriptionHelpFormatter
+    fill(commands.add_parser(name, help=summary, description=text, formatter_class=formatter))
+
+
+def _from_nuscenes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder of the version folder and samples/")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the new bag")
+    parser.add_argument("--scene", required=True, metavar="NAME", help="such as scene-0103; a wrong one lists all")
+    parser.add_argument("--version", metavar="NAME", help="folder of the tables (default: the only one there is)")
+    parser.add_argument("--no-sweeps", action="store_true", help="images of keyframes (2 Hz) only")
+    parser.add_argument("--force", action="store_true", help="replace an existing bag")
+
+
+def _play_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default: 1.0)")
+    parser.add_argument("--loop", action="store_true", help="start again at the end, until ctrl-c")
+    parser.add_argument("--clock", action="store_true", help="publish /clock (100 Hz), for nodes with use_sim_time")
+    parser.add_argument("--start-paused", action="store_true", help="wait for the space bar")
+    parser.add_argument("--delay", type=_not_negative, default=0.0, metavar="SECONDS", help="sleep before playing")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC", help="begin when each has a subscriber"
+    )
+    waiting.add_argument(
+        "--wait", type=_not_negative, default=1.0, metavar="SECONDS", help="time for discovery (default: 1.0)"
+    )
+    parser.add_argument("--skip-unknown", action="store_true", help="leave out topics whose type is not installed")
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
+
+
+def _from_nuscenes(args: argparse.Namespace) -> None:
+    # Each subcommand imports what it needs when it runs: playing takes no data set tools, making a bag takes no ROS.
+    try:
+        from streampetr_ros.bag.from_nuscenes import write_bag
+        from streampetr_ros.bag.nuscenes_scene import open_root, read_scene
+    except ImportError as error:
+        raise StreampetrError(f"{error}; install it with pip install 'streampetr_ros[ros,training]'") from error
+    scene = read_scene(open_root(args.dataroot, args.version), args.scene, sweeps=not args.no_sweeps)
+    count = write_bag(scene, args.out, force=args.force)
+    boxes = sum(len(keyframe.boxes) for keyframe in scene.keyframes)
+    print(
+        f"{args.out}: {count} messages; images: {len(scene.exposures)} of {len(scene.cameras)} cameras, "
+        f"keyframes: {len(scene.keyframes)}, " + (f"boxes: {boxes}" if scene.annotated else "no annotations")
+    )
+
+
+def _play(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.play import PlayOptions, play
+    except ImportError as error:
+        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
+    report = play(
+        args.bag,
+        PlayOptions(
+            rate=args.rate,
+            loop=args.loop,
+            clock=args.clock,
+            start_paused=args.start_paused,
+            delay=args.delay,
+            wait=args.wait,
+            wait_for=tuple(args.wait_for_subscribers),
+            skip_unknown=args.skip_unknown,
+        ),
+    )
+    print(f"played {report.played} messages")
+    for topic, count in report.left_out.items():
+        print(f"left out {count} messages of {topic}")
+
+
+def _info(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.info import format_summary, summarise
+    except ImportError as error:
+        raise StreampetrError(f"{error}; install it with pip install 'streampetr_ros[ros]'") from error
+    print(format_summary(summarise(args.bag)))
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
