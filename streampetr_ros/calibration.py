@@ -1,0 +1,55 @@
+"""From CameraInfo messages to a camera model that is known to be usable."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+
+from streampetr_core.errors import StreampetrError
+
+_POLYNOMIAL_MODELS = ("plumb_bob", "rational_polynomial", "")
+_FISHEYE_MODELS = ("equidistant", "fisheye")
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Pinhole with lens distortion, in pixels of the published image."""
+
+    width: int
+    height: int
+    K: NDArray[np.float64]  # 3x3
+    distortion: tuple[float, ...]
+    is_fisheye: bool
+    frame_id: str
+    _maps: list = field(default_factory=list, compare=False, repr=False)
+
+    def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the image as a pinhole camera with the same K would see it; the same image where there is no distortion."""
+        if not any(self.distortion):
+            return image
+        if not self._maps:
+            self._maps.extend(self._make_maps())
+        return cv2.remap(image, *self._maps, interpolation=cv2.INTER_LINEAR)
+
+    def _make_maps(self) -> tuple[NDArray, NDArray]:
+        size, coefficients = (self.width, self.height), np.array(self.distortion)
+        make = cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
+        return make(self.K, coefficients, np.eye(3), self.K, size, cv2.CV_16SC2)
+
+
+def camera_model(info: CameraInfo, topic: str) -> CameraModel:
+    """Check a CameraInfo and return its model; raises StreampetrError naming topic, field and remedy."""
+    K = np.array(info.k, dtype=np.float64).reshape(3, 3)
+    remedy = "calibrate the camera (camera_calibration) and let its driver publish the result"
+    if info.width < 1 or info.height < 1:
+        raise StreampetrError(f"{topic}: image size is {info.width}x{info.height}; {remedy}")
+    if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise StreampetrError(f"{topic}: intrinsics K are zero or not finite ({K.flatten().tolist()}); {remedy}")
+    if not np.isfinite(info.d).all():
+        raise StreampetrError(f"{topic}: distortion D is not finite ({list(info.d)}); {remedy}")
+    if any(info.d) and info.distortion_model not in _POLYNOMIAL_MODELS + _FISHEYE_MODELS:
+        raise StreampetrError(f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images")
+    is_fisheye = info.distortion_model in _FISHEYE_MODELS
+    return CameraModel(info.width, info.height, K, tuple(info.d), is_fisheye, info.header.frame_id)
