@@ -10,6 +10,7 @@ Example:
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,13 +75,13 @@ def _play_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="start again at the end, until ctrl-c")
     parser.add_argument("--clock", action="store_true", help="publish /clock (100 Hz), for nodes with use_sim_time")
     parser.add_argument("--start-paused", action="store_true", help="wait for the space bar")
-    parser.add_argument("--delay", type=_not_negative, default=0.0, metavar="SECONDS", help="sleep before playing")
+    parser.add_argument("--delay", type=_seconds, default=0.0, metavar="SECONDS", help="sleep before playing")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
         "--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC", help="begin when each has a subscriber"
     )
     waiting.add_argument(
-        "--wait", type=_not_negative, default=1.0, metavar="SECONDS", help="time for discovery (default: 1.0)"
+        "--wait", type=_seconds, default=1.0, metavar="SECONDS", help="time for discovery (default: 1.0)"
     )
     parser.add_argument("--skip-unknown", action="store_true", help="leave out topics whose type is not installed")
 
@@ -137,14 +138,21 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
     return value
 
 
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
