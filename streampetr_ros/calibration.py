@@ -1,6 +1,6 @@
 """From CameraInfo messages to a camera model that is known to be usable."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,23 +20,11 @@ class CameraModel:
     width: int
     height: int
     K: NDArray[np.float64]  # 3x3
-    distortion: tuple[float, ...]
-    is_fisheye: bool
-    frame_id: str
-    _maps: list = field(default_factory=list, compare=False, repr=False)
+    undistortion: tuple[NDArray, NDArray] | None  # OpenCV's remap tables; None where there is no distortion
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the image as a pinhole camera with the same K would see it; the same image where there is no distortion."""
-        if not any(self.distortion):
-            return image
-        if not self._maps:
-            self._maps.extend(self._make_maps())
-        return cv2.remap(image, *self._maps, interpolation=cv2.INTER_LINEAR)
-
-    def _make_maps(self) -> tuple[NDArray, NDArray]:
-        size, coefficients = (self.width, self.height), np.array(self.distortion)
-        make = cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
-        return make(self.K, coefficients, np.eye(3), self.K, size, cv2.CV_16SC2)
+        """Return the image as a pinhole camera with the same K would see it."""
+        return image if self.undistortion is None else cv2.remap(image, *self.undistortion, cv2.INTER_LINEAR)
 
 
 def camera_model(info: CameraInfo, topic: str) -> CameraModel:
@@ -51,5 +39,13 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
         raise StreampetrError(f"{topic}: distortion D is not finite ({list(info.d)}); {remedy}")
     if any(info.d) and info.distortion_model not in _POLYNOMIAL_MODELS + _FISHEYE_MODELS:
         raise StreampetrError(f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images")
-    is_fisheye = info.distortion_model in _FISHEYE_MODELS
-    return CameraModel(info.width, info.height, K, tuple(info.d), is_fisheye, info.header.frame_id)
+    return CameraModel(info.width, info.height, K, _undistortion(info, K))
+
+
+def _undistortion(info: CameraInfo, K: NDArray[np.float64]) -> tuple[NDArray, NDArray] | None:
+    if not any(info.d):
+        return None
+    make_maps = cv2.initUndistortRectifyMap
+    if info.distortion_model in _FISHEYE_MODELS:
+        make_maps = cv2.fisheye.initUndistortRectifyMap
+    return make_maps(K, np.array(info.d), np.eye(3), K, (info.width, info.height), cv2.CV_16SC2)

@@ -1,0 +1,86 @@
+"""What arrives between two sets: images, calibrations, and whatever is wrong with them. Knows messages, but no node."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from streampetr_core.errors import StreampetrError
+from streampetr_ros.calibration import CameraModel, camera_model
+from streampetr_ros.images import decode_compressed, decode_raw
+
+
+class ThrottledLog:
+    """Passes each distinct text on at most once in `period` seconds; may be called from any thread."""
+
+    def __init__(self, log: Callable[[str], None], period: float = 5.0) -> None:
+        self._log = log
+        self._period = period
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> None:
+        """Log `text` unless it was logged just now."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last.get(text, -self._period) < self._period:
+                return
+            self._last[text] = now
+        self._log(text)
+
+
+class Calibrations:
+    """The latest camera model of each camera; a new one replaces the old with the next image."""
+
+    def __init__(self, info_topics: dict[str, str]) -> None:
+        self._topics = info_topics
+        self._infos: dict[str, CameraInfo] = {}
+        self._models: dict[str, CameraModel | StreampetrError] = {}
+
+    def update(self, camera: str, info: CameraInfo) -> bool:
+        """Take a CameraInfo; return True if it changes what was known."""
+        known = self._infos.get(camera)
+        if known is not None and _same_calibration(known, info):
+            return False
+        self._infos[camera] = info
+        try:
+            self._models[camera] = camera_model(info, self._topics[camera])
+        except StreampetrError as error:
+            self._models[camera] = error
+        return known is not None
+
+    def model(self, camera: str) -> CameraModel:
+        """Return the model of a camera; raises StreampetrError if there is none or if it is unusable."""
+        model = self._models.get(camera)
+        if model is None:
+            raise StreampetrError(f"{self._topics[camera]}: no CameraInfo yet; start the camera's driver or fix the topic")
+        if isinstance(model, StreampetrError):
+            raise model
+        return model
+
+    def missing(self) -> list[str]:
+        """Topics on which no CameraInfo came."""
+        return [topic for camera, topic in self._topics.items() if camera not in self._models]
+
+
+def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
+    """Decode and undistort an image; raises StreampetrError if it is broken or not of the calibrated size."""
+    image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
+    height, width = image.shape[:2]
+    if (width, height) != (model.width, model.height):
+        raise StreampetrError(
+            f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
+            "publish the calibration of this resolution"
+        )
+    return model.undistort(image)
+
+
+def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
+    fields = ("width", "height", "distortion_model")
+    arrays = ("k", "d")
+    return all(getattr(a, name) == getattr(b, name) for name in fields) and all(
+        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in arrays
+    )

@@ -1,0 +1,265 @@
+"""The ROS 2 node: a thin lifecycle shell around the synchroniser, the transforms and the streaming detector.
+
+configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import rclpy
+from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from tf2_ros import Buffer, TransformListener
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from streampetr_core.checkpoint import load_checkpoint
+from streampetr_core.decode import Detections
+from streampetr_core.errors import StreampetrError
+from streampetr_core.runtime import TorchRuntime
+from streampetr_ros.grouping import ImageSet, LatestSet
+from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
+from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
+from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
+from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.transforms import Transforms
+from streampetr_ros.worker import Worker
+
+_NANOSECONDS = 1_000_000_000
+_JUMP_BACK_NS = _NANOSECONDS  # images this much older than the newest mean that the clock was set back
+_RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
+_WATCH_SECONDS = 2.0  # how often the node says why nothing is published
+_QUEUE_LATEST, _QUEUE_ALL = 10, 1000
+
+
+class StreampetrNode(LifecycleNode):
+    """Subscribes to cameras and tf, publishes `~/detections` and `~/markers`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("streampetr", **kwargs)
+        declare_parameters(self)
+        self._configured = False
+        self._worker: Worker | None = None
+        self._subscriptions_made: list = []
+        self._problem = ThrottledLog(self.get_logger().warning)
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters and load the model."""
+        try:
+            self._parameters = values = read_parameters(self)
+            if not values.model:
+                raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
+            checkpoint = load_checkpoint(values.model)
+            runtime = TorchRuntime(checkpoint, values.device)
+        except StreampetrError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        policy = ResetPolicy(values.max_gap, values.max_speed)
+        self._class_names = checkpoint.config.class_names
+        self._perception = Perception(runtime, policy, values.memory_interval or None)
+        self._buffer = Buffer(node=self)
+        self._listener = TransformListener(self._buffer, self)
+        self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
+        self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", 10)
+        self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", 10)
+        self._configured = True
+        self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe, and begin a new scene."""
+        values = self._parameters
+        self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
+        if values.transport == "compressed":
+            self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
+        info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
+        self._calibrations = Calibrations(info_topics)
+        self._grouping = LatestSet(values.cameras, int(values.max_spread * _NANOSECONDS))
+        self._newest_ns = 0
+        self._last_set = time.monotonic()
+        self._perception.reset()
+        self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
+        self._subscribe(self._image_topics, info_topics)
+        self._watch = self.create_timer(_WATCH_SECONDS, self._say_why_silent)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and stop working."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop working and let go of everything."""
+        self._stop()
+        if self._configured:
+            self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before its publishers go."""
+        self._stop()
+        super().destroy_node()
+
+    def _subscribe(self, image_topics: dict[str, str], info_topics: dict[str, str]) -> None:
+        values = self._parameters
+        image_type = CompressedImage if values.transport == "compressed" else Image
+        depth = _QUEUE_LATEST if values.realtime else _QUEUE_ALL
+        reliability = ReliabilityPolicy[values.reliability.upper()]
+        qos = QoSProfile(depth=depth, reliability=reliability)
+        for camera in values.cameras:
+            self._subscriptions_made += [
+                self.create_subscription(image_type, image_topics[camera], partial(self._on_image, camera), qos),
+                self.create_subscription(CameraInfo, info_topics[camera], partial(self._on_camera_info, camera), qos),
+            ]
+
+    def _stop(self) -> None:
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        self._subscriptions_made.clear()
+        if self._worker is not None:
+            self.destroy_timer(self._watch)
+            self._worker.stop()
+            self._worker = None
+
+    def _release(self) -> None:
+        self._listener.unregister()
+        self.destroy_publisher(self._detections_publisher)
+        self.destroy_publisher(self._markers_publisher)
+        del self._perception, self._buffer, self._listener, self._transforms
+        self._configured = False
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        fixed = [parameter.name for parameter in parameters if self._configured and not is_dynamic(parameter.name)]
+        reason = f"{', '.join(fixed)}: takes effect on configure only; clean the node up first" if fixed else ""
+        return SetParametersResult(successful=not fixed, reason=reason)
+
+    def _on_camera_info(self, camera: str, info: CameraInfo) -> None:
+        if self._calibrations.update(camera, info):
+            self.get_logger().info(f"{camera}: new calibration, in use from the next set on")
+
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
+        if stamp_ns < self._newest_ns - _JUMP_BACK_NS:
+            self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
+            self._grouping.clear()
+            self._transforms.clear()
+            self._newest_ns = 0
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        image_set = self._grouping.add(camera, stamp_ns, message)
+        if image_set is not None:
+            self._last_set = time.monotonic()
+            self._worker.submit(image_set)
+
+    def _on_late_set(self, image_set: ImageSet) -> None:
+        self._grouping.drops["set dropped: detection is slower than the cameras"] += 1
+
+    def _process(self, image_set: ImageSet) -> None:
+        """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
+        try:
+            snapshot, base_T_ref = self._snapshot(image_set)
+            detections, reset_reason = self._perception.process(snapshot)
+            if reset_reason:
+                self.get_logger().info(f"memory starts anew: {reset_reason}")
+            self._publish(image_set.newest_stamp, detections, base_T_ref)
+        except StreampetrError as error:
+            self._grouping.drops["set dropped: unusable"] += 1
+            self._problem(f"set dropped: {error}")
+        except Exception:  # one bad set must not silence the node for good
+            self._grouping.drops["set dropped: internal error"] += 1
+            self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
+
+    def _snapshot(self, image_set: ImageSet) -> tuple[Snapshot, NDArray]:
+        """Decode a set and look up its geometry; also return `base_T_ref`."""
+        views, reference_ns = {}, image_set.newest_stamp
+        deadline = time.monotonic() + self._parameters.transform_wait
+        for camera in self._parameters.cameras:
+            try:
+                views[camera] = self._view(camera, image_set, deadline)
+            except StreampetrError as error:
+                views[camera] = None
+                self._problem(str(error))
+        usable = sum(view is not None for view in views.values())
+        needed = self._parameters.min_cameras or len(views)
+        if usable < needed:
+            absent = ", ".join(camera for camera, view in views.items() if view is None)
+            raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
+        world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
+        base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
+        return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
+
+    def _view(self, camera: str, image_set: ImageSet, deadline: float) -> CameraView:
+        message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
+        model = self._calibrations.model(camera)
+        image = pinhole_image(message, self._image_topics[camera], model)
+        times = exposure_ns, image_set.newest_stamp
+        cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
+        return CameraView(image, model.K, cam_T_ref)
+
+    def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
+        """Look a transform up until it is there or the set is too old to wait for it."""
+        while True:
+            try:
+                return lookup(*args)
+            except StreampetrError:
+                if time.monotonic() > deadline or self._worker.wait(_RETRY_SECONDS):
+                    raise
+
+    def _publish(self, stamp_ns: int, detections: Detections, base_T_ref: NDArray) -> None:
+        threshold = self.get_parameter("score_threshold").value
+        detections = detections.select(detections.scores_D >= threshold)
+        header = Header(frame_id=self._parameters.base_frame, stamp=Time(nanoseconds=stamp_ns).to_msg())
+        boxes, velocities = boxes_in_base(detections, base_T_ref)
+        self._detections_publisher.publish(detection_array(header, boxes, detections, self._class_names))
+        self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))
+
+    def _say_why_silent(self) -> None:
+        if time.monotonic() - self._last_set < _WATCH_SECONDS:
+            return
+        missing = [self._image_topics[camera] for camera in self._grouping.missing()]
+        if missing:
+            self._problem(f"no set of images: none on {', '.join(missing)}; check topics, transport and reliability")
+        else:
+            spread_ms = self._grouping.spread() / 1e6
+            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; raise 'max_spread' or fix the clocks")
+
+
+def main() -> int:
+    """Run the node until it is interrupted; with the parameter `autostart` it becomes active by itself."""
+    rclpy.init()
+    try:
+        node = StreampetrNode()
+    except StreampetrError as error:
+        print(f"streampetr: error: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    try:
+        if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            node.trigger_activate()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The node's parameters: declared once, with descriptions and ranges, read into one value."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+
+from streampetr_core.errors import StreampetrError
+
+TRANSPORTS = ("compressed", "raw")
+RELIABILITIES = ("best_effort", "reliable")
+NUSCENES_CAMERAS = ["cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the node is told; meanings and ranges stand in `_DECLARATIONS`."""
+
+    model: str
+    device: str
+    cameras: list[str]
+    min_cameras: int
+    image_topic: str
+    camera_info_topic: str
+    transport: str
+    reliability: str
+    base_frame: str
+    reference_frame: str
+    fixed_frame: str
+    max_spread: float
+    transform_wait: float
+    max_gap: float
+    max_speed: float
+    memory_interval: float
+    realtime: bool
+    score_threshold: float
+    autostart: bool
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    default: Any
+    description: str
+    range: tuple[float, float] | None = None
+    dynamic: bool = False  # may change while the node is configured
+
+
+_DECLARATIONS = {
+    "model": _Declaration("", "model file (.safetensors) that `streampetr convert` or `streampetr init` wrote"),
+    "device": _Declaration("auto", "where the network runs: auto, cpu, cuda, cuda:1, ..."),
+    "cameras": _Declaration(NUSCENES_CAMERAS, "camera names, in the order in which the model was trained"),
+    "min_cameras": _Declaration(0, "smallest number of usable images in a set; 0: all cameras", (0, 64)),
+    "image_topic": _Declaration("/{camera}/image_raw", "base topic of a camera's images; /compressed is appended"),
+    "camera_info_topic": _Declaration("/{camera}/camera_info", "topic of a camera's CameraInfo"),
+    "transport": _Declaration("compressed", f"how images come: {' or '.join(TRANSPORTS)}"),
+    "reliability": _Declaration("best_effort", f"quality of service of the images: {' or '.join(RELIABILITIES)}"),
+    "base_frame": _Declaration("base_link", "frame in which detections are published"),
+    "reference_frame": _Declaration("lidar_top", "frame in which the model was trained (nuScenes: the LiDAR)"),
+    "fixed_frame": _Declaration("odom", "frame in which the vehicle moves smoothly"),
+    "max_spread": _Declaration(0.06, "largest time between the exposures of one set, s", (0.0, 10.0)),
+    "transform_wait": _Declaration(0.5, "how long a set may wait for its transforms, s", (0.0, 10.0)),
+    "max_gap": _Declaration(2.0, "the memory starts anew after this long without a set, s", (0.0, 60.0)),
+    "max_speed": _Declaration(80.0, "the memory starts anew when the odometry moves faster, m/s", (0.0, 1000.0)),
+    "memory_interval": _Declaration(0.0, "time between memory entries, s; 0: as the model was trained", (0.0, 10.0)),
+    "realtime": _Declaration(True, "true: when late, the oldest set is dropped; false: every set is processed"),
+    "score_threshold": _Declaration(0.2, "detections below this score are not published", (0.0, 1.0), dynamic=True),
+    "autostart": _Declaration(False, "true: become active without a lifecycle manager (the launch file is one)"),
+}
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare all parameters; raises StreampetrError for an overriding value of wrong type or out of range."""
+    for name, declaration in _DECLARATIONS.items():
+        try:
+            node.declare_parameter(name, declaration.default, _descriptor(declaration))
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise StreampetrError(f"parameter '{name}': {error}; it means: {declaration.description}") from error
+
+
+def read_parameters(node: Node) -> Parameters:
+    """Return the present values; raises StreampetrError for one that makes no sense."""
+    values = Parameters(**{name: node.get_parameter(name).value for name in _DECLARATIONS})
+    _check_choice("transport", values.transport, TRANSPORTS)
+    _check_choice("reliability", values.reliability, RELIABILITIES)
+    if not values.cameras or len(set(values.cameras)) < len(values.cameras):
+        raise StreampetrError(f"parameter 'cameras' must name each camera once, not {list(values.cameras)}")
+    if values.min_cameras > len(values.cameras):
+        raise StreampetrError(f"parameter 'min_cameras' is {values.min_cameras} of {len(values.cameras)} cameras")
+    for name in ("image_topic", "camera_info_topic"):
+        _check_template(name, getattr(values, name))
+    return values
+
+
+def is_dynamic(name: str) -> bool:
+    """Say whether a change of this parameter takes effect without configuring the node anew."""
+    return name not in _DECLARATIONS or _DECLARATIONS[name].dynamic
+
+
+def _descriptor(declaration: _Declaration) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=declaration.description)
+    if declaration.range and isinstance(declaration.default, float):
+        low, high = declaration.range
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    elif declaration.range:
+        low, high = map(int, declaration.range)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return descriptor
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise StreampetrError(f"parameter '{name}' is '{value}'; it must be {' or '.join(choices)}")
+
+
+def _check_template(name: str, template: str) -> None:
+    try:
+        differs = template.format(camera="a") != template.format(camera="b")
+    except (KeyError, IndexError, ValueError):
+        differs = False
+    if not differs:
+        raise StreampetrError(f"parameter '{name}' is '{template}'; it must contain {{camera}} and no other braces")

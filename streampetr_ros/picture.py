@@ -1,0 +1,84 @@
+"""Pictures of what the cameras saw, with boxes drawn into them; OpenCV, no ROS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streampetr_core.geometry import BOX_EDGES, box_corners
+
+Colour = tuple[int, int, int]  # blue, green, red
+
+_NEAR_METRES = 0.2  # edges are cut where they come closer to the image plane
+_TEXT_HEIGHT = 22
+_BANNER_HEIGHT = 34
+_DARK, _LIGHT = (32, 32, 32), (240, 240, 240)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One camera's image, to be drawn on."""
+
+    name: str
+    image: NDArray[np.uint8]
+    img_P_box: NDArray[np.float64]  # 4x4 projection from the frame of the boxes
+
+
+def draw_boxes(tile: Tile, boxes: NDArray[np.float64], colours: Sequence[Colour], thickness: int = 2) -> None:
+    """Draw boxes (D, 7) as wire frames into the tile's image, the face in front with a cross."""
+    for corners, colour in zip(box_corners(boxes), colours, strict=True):
+        diagonals = ((0, 7), (3, 4))
+        for edge in (*BOX_EDGES, *diagonals):
+            segment = _project_segment(tile.img_P_box, corners[list(edge)])
+            if segment is not None:
+                width = thickness if edge in BOX_EDGES else 1
+                _draw_segment(tile.image, segment, colour, width)
+
+
+def six_camera_picture(tiles: Sequence[Tile], columns: int, tile_width: int, banner: str) -> NDArray[np.uint8]:
+    """Return the tiles in rows of `columns`, each with its name, below a banner."""
+    labelled = [_labelled(tile, tile_width) for tile in tiles]
+    height = max(image.shape[0] for image in labelled)
+    rows = []
+    for start in range(0, len(labelled), columns):
+        row = labelled[start : start + columns]
+        blank = np.full((height, tile_width, 3), _DARK, np.uint8)
+        padded = [cv2.copyMakeBorder(x, 0, height - x.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=_DARK) for x in row]
+        rows.append(np.hstack(padded + [blank] * (columns - len(row))))
+    head = np.full((_BANNER_HEIGHT, columns * tile_width, 3), _DARK, np.uint8)
+    cv2.putText(head, banner, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.6, _LIGHT, 1, cv2.LINE_AA)
+    return np.vstack([head, *rows])
+
+
+def _labelled(tile: Tile, width: int) -> NDArray[np.uint8]:
+    height = round(tile.image.shape[0] * width / tile.image.shape[1])
+    image = cv2.resize(tile.image, (width, height), interpolation=cv2.INTER_AREA)
+    (text_width, _), _ = cv2.getTextSize(tile.name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    cv2.rectangle(image, (0, 0), (text_width + 10, _TEXT_HEIGHT), _DARK, cv2.FILLED)
+    cv2.putText(image, tile.name, (5, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _LIGHT, 1, cv2.LINE_AA)
+    return image
+
+
+def _project_segment(img_P_box: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the pixels (2, 2) of the part of a segment (2, 3) in front of the camera, or None."""
+    homogeneous = np.c_[ends, np.ones(2)] @ img_P_box.T
+    depths = homogeneous[:, 2]
+    if (depths < _NEAR_METRES).all():
+        return None
+    behind = int(depths.argmin())
+    if depths[behind] < _NEAR_METRES:
+        fraction = (_NEAR_METRES - depths[behind]) / (depths[1 - behind] - depths[behind])
+        homogeneous[behind] += fraction * (homogeneous[1 - behind] - homogeneous[behind])
+    return homogeneous[:, :2] / homogeneous[:, 2:3]
+
+
+def _draw_segment(image: NDArray[np.uint8], segment: NDArray[np.float64], colour: Colour, thickness: int) -> None:
+    # A segment that ends this far outside grazes the image plane; its pixels would overflow OpenCV's integers.
+    limit = 1e5
+    if np.abs(segment).max() > limit:
+        return
+    inside, start, end = cv2.clipLine((0, 0, image.shape[1], image.shape[0]), *segment.round().astype(int).tolist())
+    if inside:
+        cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
