@@ -77,7 +77,7 @@ def _write(events: Sequence[Event], store: Typestore, path: Path) -> None:
             topic: writer.add_connection(topic, msgtype, typestore=store, offered_qos_profiles=[_profile(topic)])
             for topic, msgtype in sorted(topics.items())
         }
-        for event in tqdm(events, desc="writing", unit="msg", leave=False):
+        for event in tqdm(events, desc="writing", unit="msg", leave=False, disable=None):
             data = store.serialize_cdr(event.build(), event.msgtype)
             writer.write(connections[event.topic], event.stamp_ns, data)
 

@@ -51,7 +51,12 @@ def summarise(path: Path) -> BagSummary:
         for connection in reader.connections:
             profiles[connection.topic, connection.msgtype] += connection.ext.offered_qos_profiles
         messages = tqdm(
-            read_messages(reader, path), total=reader.message_count, desc="reading", unit="msg", leave=False
+            read_messages(reader, path),
+            total=reader.message_count,
+            desc="reading",
+            unit="msg",
+            leave=False,
+            disable=None,
         )
         for connection, stamp_ns, _ in messages:
             stamps[connection.topic, connection.msgtype].append(stamp_ns)

@@ -61,8 +61,8 @@ def play(bag: Path, options: PlayOptions) -> PlayReport:
     """Play a bag until its end, or until SIGINT or SIGTERM, and report what was played.
 
     Raises:
-        StreampetrError: no such bag, a broken or empty one, a type that is not installed, a topic to wait for that is
-            not in the bag, or a paused start without a keyboard.
+        StreampetrError: no such bag, a broken or empty one, a type that is not installed or has other fields here, a
+            topic to wait for that is not in the bag, or a paused start without a keyboard.
     """
     if options.start_paused and not has_keyboard():
         raise StreampetrError("--start-paused needs a terminal: the space bar starts the playback")
@@ -70,6 +70,7 @@ def play(bag: Path, options: PlayOptions) -> PlayReport:
         classes, left_out = _choose(bag, reader.connections, options)
         with stop_signals() as stopped, _node() as node, keys() as read_key:
             publishers = _publishers(node, reader.connections, classes)
+            _check_definitions(bag, node, [each for each in reader.connections if each.topic in publishers])
             clock = node.create_publisher(Clock, CLOCK_TOPIC, 10) if options.clock else None
             player = Player(options, publishers, clock, stopped, read_key)
             player.wait_for_listeners()
@@ -121,7 +122,7 @@ class Player:
         self._start_ns = reader.start_time
         span = (reader.end_time - reader.start_time) / 1e9
         layout = "{desc} |{bar}| {n:.1f}/{total:.1f} s{postfix}"
-        with tqdm(total=span, desc="playing", bar_format=layout, miniters=0, file=sys.stderr) as status:
+        with tqdm(total=span, desc="playing", bar_format=layout, miniters=0, file=sys.stderr, disable=None) as status:
             self._say_paused(status)
             while not self._stopped():
                 paused = self._timeline.paused
@@ -236,6 +237,21 @@ def _publishers(node: Node, connections: Sequence[Connection], classes: dict[str
         qos = strongest(offers, sum(connection.msgcount for connection in same))
         publishers[topic] = node.create_publisher(message_type, topic, _rclpy_profile(qos))
     return publishers
+
+
+def _check_definitions(bag: Path, node: Node, connections: Sequence[Connection]) -> None:
+    """Compare the type hashes in the bag with ours, as bytes of another definition would be read as nonsense.
+
+    Bags and distributions before Iron have no hashes; there is nothing to compare then.
+    """
+    for connection in connections:
+        endpoints = node.get_publishers_info_by_topic(connection.topic)
+        ours = {str(getattr(end, "topic_type_hash", "")) for end in endpoints if end.node_name == node.get_name()}
+        if connection.digest and any(ours) and connection.digest not in ours:
+            raise StreampetrError(
+                f"{bag}: topic {connection.topic} was recorded with another definition of {connection.msgtype} than "
+                "the installed one; install the version of that package that recorded the bag"
+            )
 
 
 def _rclpy_profile(qos: Qos) -> QoSProfile:

@@ -223,6 +223,15 @@ def test_a_type_that_is_not_installed_is_an_error_or_left_out_and_counted(tmp_pa
     listener.spin_until(lambda: len(words) == 1)
 
 
+def test_another_definition_of_a_type_is_refused(tmp_path, listener):
+    definition = {"msgdef": "int32 data", "rihs01": f"RIHS01_{0:064x}"}
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/words", "std_msgs/msg/String", **definition)
+        writer.write(connection, START_NS, b"\x00\x01\x00\x00\x07\x00\x00\x00")
+    with pytest.raises(StreampetrError, match="/words was recorded with another definition of std_msgs/msg/String"):
+        play(tmp_path / "bag", PlayOptions(wait=0.0))
+
+
 def test_what_cannot_be_played_is_said_in_one_line(tmp_path):
     bag = small_bag(tmp_path / "bag")
     with pytest.raises(StreampetrError, match="no topic /nowhere to wait for; played are: /latched, /stamped, /words"):
