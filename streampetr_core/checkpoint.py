@@ -35,7 +35,9 @@ class Checkpoint:
     def detector(self) -> Detector:
         """Return a detector in evaluation mode with these weights."""
         detector = Detector(self.config)
-        detector.load_state_dict({k: v for k, v in self.state.items() if not k.startswith(AUX_HEAD_PREFIX)}, strict=False)
+        detector.load_state_dict(
+            {k: v for k, v in self.state.items() if not k.startswith(AUX_HEAD_PREFIX)}, strict=False
+        )
         return detector.eval()
 
 
@@ -62,7 +64,7 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: str) -> N
 
 
 def raise_if_any(problems: dict[str, list[str]], headline: str) -> None:
-    """Raise StreampetrError that lists the non-empty entries of `problems` behind `headline`; do nothing if all are empty."""
+    """Raise StreampetrError that lists the non-empty entries of `problems` behind `headline`, if there are any."""
     lists = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if lists:
         raise StreampetrError(f"{headline}; {'; '.join(lists)}")

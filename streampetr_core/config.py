@@ -64,7 +64,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what no later stage could report as clearly."""
         if self.backbone not in BACKBONES:
-            raise StreampetrError(f"model '{self.name}': no backbone '{self.backbone}'; there are {', '.join(BACKBONES)}")
+            raise StreampetrError(
+                f"model '{self.name}': no backbone '{self.backbone}'; there are {', '.join(BACKBONES)}"
+            )
         if self.channel_order not in CHANNEL_ORDERS:
             raise StreampetrError(f"model '{self.name}': channel_order must be rgb or bgr, not '{self.channel_order}'")
         coarsest_stride = 2 * self.feature_stride
@@ -142,7 +144,9 @@ def _find(name_or_path: str | Path) -> Path:
     shipped = {candidate.stem: candidate for candidate in shipped_config_paths()}
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
-    raise StreampetrError(f"no model configuration '{name_or_path}'; there are {', '.join(shipped) or 'none installed'}")
+    raise StreampetrError(
+        f"no model configuration '{name_or_path}'; there are {', '.join(shipped) or 'none installed'}"
+    )
 
 
 def _config_folders() -> list[Path]:

@@ -52,10 +52,12 @@ _RENAMES = [
 _BACKBONE_PREFIX = "img_backbone."
 _TRAINING_CONSTANTS = ("code_weights", "match_costs")  # weights of the loss; the recipe states them
 # What mmcv may have put into the meta data beside the weights; harmless to unpickle.
-_NUMPY_SCALARS = [type(np.float64(0).__reduce__()[1][0]), np.float64(0).__reduce__()[0], *map(type, map(np.dtype, "dfqiB?"))]
+_NUMPY_SCALARS = [np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(code)) for code in "dfqiB?")]
 
 
-def convert_official(path: str | Path, config: ModelConfig | None = None, licence: str = NUSCENES_LICENCE) -> Checkpoint:
+def convert_official(
+    path: str | Path, config: ModelConfig | None = None, licence: str = NUSCENES_LICENCE
+) -> Checkpoint:
     """Convert an official .pth file; without `config` the shipped configuration that fits is taken.
 
     Takes mmcv's wrapping (`state_dict`, `module.` prefix, optimizer state) or bare weights, float32 or float16.

@@ -46,7 +46,9 @@ class DecoderLayer(nn.Module):
         keys = values + torch.cat([position_BQC, memory_position_BMC], dim=1)
         attended = self.self_attention(x_BQC + position_BQC, keys, values, query_allowed)
         x_BQC = self.norm_self(x_BQC + self.dropout(attended))
-        attended = self.cross_attention(x_BQC + position_BQC, tokens_BTC + token_position_BTC, tokens_BTC, token_allowed)
+        attended = self.cross_attention(
+            x_BQC + position_BQC, tokens_BTC + token_position_BTC, tokens_BTC, token_allowed
+        )
         x_BQC = self.norm_cross(x_BQC + self.dropout(attended))
         hidden = self.dropout(F.relu(self.ffn_in(x_BQC)))
         return self.norm_ffn(x_BQC + self.dropout(self.ffn_out(hidden)))

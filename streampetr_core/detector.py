@@ -43,8 +43,8 @@ class Detector(nn.Module):
     def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         """Detect in one frame. Neither argument changes; whoever calls keeps the returned memory, or does not.
 
-        `memory` is expressed in the frame that `frame.ref_T_prev_B44` maps from. The returned memory is expressed in this
-        frame and holds the K best queries of this frame in front.
+        `memory` is expressed in the frame that `frame.ref_T_prev_B44` maps from. The returned memory is expressed in
+        this frame and holds the K best queries of this frame in front.
         """
         features_BNChw = self.encode(frame.images_BN3HW)
         geometry = self.geometry(frame)

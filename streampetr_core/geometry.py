@@ -1,6 +1,6 @@
 """Rigid transforms and boxes in NumPy, always float64.
 
-`a_T_b` is the 4x4 matrix that maps points of frame b into frame a. Quaternions are (w, x, y, z), as nuScenes writes them.
+`a_T_b` is the 4x4 matrix that maps points of frame b into frame a. Quaternions are (w, x, y, z), as in nuScenes.
 Boxes are (x, y, z, length, width, height, yaw): gravity centre, extents along the box's own x, y, z, yaw about z.
 """
 
@@ -12,13 +12,14 @@ Array = NDArray[np.float64]
 # The corners of a unit box, in halves: first the four of the bottom face, counter-clockwise seen from above starting
 # front left, then the same four of the top face.
 _UNIT_CORNERS = 0.5 * np.array(
-    [[1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, -1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1], [1, -1, 1]], dtype=np.float64
+    [[1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, -1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1], [1, -1, 1]],
+    dtype=np.float64,
 )
 BOX_EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def rotation_from_quaternion(quaternion_wxyz: ArrayLike) -> Array:
-    """Return the 3x3 rotation of a quaternion of any non-zero length; raises ValueError for a zero or non-finite one."""
+    """Return the 3x3 rotation of a quaternion of any length; raises ValueError for a zero or non-finite one."""
     quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
     norm = np.linalg.norm(quaternion)
     if not np.isfinite(norm) or norm < 1e-12:

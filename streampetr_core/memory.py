@@ -34,7 +34,7 @@ class Memory:
         )
 
     def advance(self, ref_T_prev_B44: Tensor, dt_B: Tensor) -> "Memory":
-        """Carry all entries into the current reference frame: `ref_T_prev` maps the last step's frame, `dt` seconds ago."""
+        """Carry all entries into the current frame: `ref_T_prev` maps the last step's frame, `dt` seconds ago."""
         rotation_B33, translation_B3 = ref_T_prev_B44[:, :3, :3], ref_T_prev_B44[:, :3, 3]
         return Memory(
             self.embedding_BMC,
@@ -53,7 +53,7 @@ class Memory:
         return Memory(**{name: choose(own, getattr(other, name)) for name, own in vars(self).items()})
 
     def admit(self, embedding_BKC: Tensor, centre_BK3: Tensor, velocity_BK2: Tensor) -> "Memory":
-        """Put K fresh observations in front; the K oldest entries are forgotten. No gradient flows through the memory."""
+        """Put K fresh observations in front; the K oldest entries are forgotten. No gradient flows through it."""
         batch, num_admitted, _ = centre_BK3.shape
         identity_BK44 = torch.eye(4, dtype=centre_BK3.dtype, device=centre_BK3.device).expand(batch, num_admitted, 4, 4)
         admitted = Memory(

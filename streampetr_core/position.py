@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from streampetr_core.config import ModelConfig
 from streampetr_core.modulation import ModulatedLayerNorm, modulate
 
-# The cone of a token: its camera's focal lengths and two points of its ray, the one of the last depth bin and the one of
-# bin 34. The published weights were trained with just this bin.
+# The cone of a token: its camera's focal lengths and two points of its ray, the one of the last depth bin and the one
+# of bin 34. The published weights were trained with just this bin.
 _CONE_CHANNELS = 8
 _CONE_MIDDLE_BIN = 34
 _FOCAL_LENGTH_UNIT = 1000.0  # pixels
@@ -49,7 +49,9 @@ class PositionEncoder(nn.Module):
         super().__init__()
         channels, hidden = config.channels, config.position_hidden_channels
         self.stride = config.feature_stride
-        self.ray_encoder = nn.Sequential(nn.Linear(3 * config.num_depth_bins, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.ray_encoder = nn.Sequential(
+            nn.Linear(3 * config.num_depth_bins, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
         self.content = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
         self.spatial_alignment = ModulatedLayerNorm(_CONE_CHANNELS, channels)
         self.gate = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.Sigmoid())
@@ -59,7 +61,7 @@ class PositionEncoder(nn.Module):
         self.register_buffer("range_size_3", high - low, persistent=False)
 
     def geometry(self, img_P_ref_BN44: Tensor, intrinsics_BN33: Tensor, height: int, width: int) -> Geometry:
-        """Embed the rays of all tokens of feature maps `height` x `width`; matrices belong to the network's input image."""
+        """Embed the rays of all tokens of feature maps `height` x `width`; pixels are the network input's."""
         rays_BNTD3 = self._ray_points(img_P_ref_BN44, height, width)
         rays_BTD3 = rays_BNTD3.flatten(1, 2)
         position_BTC = self.ray_encoder(inverse_sigmoid(rays_BTD3).flatten(2))
@@ -69,8 +71,8 @@ class PositionEncoder(nn.Module):
     def cone(self, rays_BTD3: Tensor, intrinsics_BN33: Tensor) -> Tensor:
         """Return (B, T, 8): |fx|, |fy| in thousands of pixels, the last and the middle point of each token's ray.
 
-        The published weights pair token t with the focal lengths of camera t mod N, not with those of the camera that the
-        token belongs to; they depend on it, so it is kept. Focal lengths are negative in mirrored training images.
+        The published weights pair token t with the focal lengths of camera t mod N, not with those of the camera that
+        the token belongs to; they depend on it, so it is kept. Mirrored training images have negative focal lengths.
         """
         num_tokens = rays_BTD3.shape[1]
         focal_BN2 = intrinsics_BN33.diagonal(dim1=-2, dim2=-1)[..., :2].abs().to(rays_BTD3.dtype) / _FOCAL_LENGTH_UNIT

@@ -1,7 +1,7 @@
 """From camera images to network input at inference: resize, crop, normalise.
 
-Two paths: `exact` gives the very pixels of the published pipeline (Pillow's bicubic filter); `fast` stays within one grey
-level of it at a fraction of the time (PyTorch's bicubic filter for bytes, on the part of the image that is kept).
+Two paths: `exact` gives the very pixels of the published pipeline (Pillow's bicubic filter); `fast` stays within one
+grey level of it at a fraction of the time (PyTorch's bicubic filter for bytes, on the part of the image that is kept).
 """
 
 import math
@@ -17,8 +17,8 @@ from torch import Tensor
 from streampetr_core.config import ModelConfig
 from streampetr_core.errors import StreampetrError
 
-# Rows (or columns) of the resized image that a crop must keep beyond its edge, so that the filter sees what it would see
-# in the whole image: the bicubic kernel reaches two output pixels, the third covers rounding.
+# Rows (or columns) of the resized image that a crop must keep beyond its edge, so that the filter sees what it would
+# see in the whole image: the bicubic kernel reaches two output pixels, the third covers rounding.
 _FILTER_MARGIN = 3
 
 
@@ -89,7 +89,7 @@ def resize_crop_fast(image_HW3: NDArray[np.uint8], plan: ResizeCrop) -> NDArray[
 
 
 def normalise(images_NHW3: Tensor, config: ModelConfig) -> Tensor:
-    """Return float32 (N, 3, H, W) from bytes (N, H, W, 3) in blue, green, red order, bit-equal to the published pipeline."""
+    """Return float32 (N, 3, H, W) from blue, green, red bytes (N, H, W, 3), bit-equal to the published pipeline."""
     images_N3HW = images_NHW3.permute(0, 3, 1, 2)
     if config.channel_order == "rgb":
         images_N3HW = images_N3HW.flip(1)
@@ -108,8 +108,8 @@ class _AlignedCrop:
 def _aligned_crop(source_size: int, resized_size: int, start: int, length: int) -> _AlignedCrop:
     """Return matching parts of one axis before and after resizing that hold `length` kept pixels from `start`.
 
-    Both parts begin and end where a pixel edge of the resized image lies on one of the source, so that resizing the part
-    samples the same points as resizing the whole.
+    Both parts begin and end where a pixel edge of the resized image lies on one of the source, so that resizing the
+    part samples the same points as resizing the whole.
     """
     common = math.gcd(source_size, resized_size)
     source_step, resized_step = source_size // common, resized_size // common

@@ -47,7 +47,9 @@ def point_embedding(points: Tensor) -> Tensor:
 def motion_embedding(velocity: Tensor, age: Tensor, ref_T_obs: Tensor) -> Tensor:
     """Embed how an entry (..., 2), (..., 1), (..., 4, 4) moved since it was observed as (..., 180)."""
     motion = torch.cat([velocity, age, ref_T_obs[..., :3, :].flatten(-2)], dim=-1)
-    waves = [wave for frequency in _MOTION_FREQUENCIES for wave in ((motion * frequency).sin(), (motion * frequency).cos())]
+    waves = [
+        wave for frequency in _MOTION_FREQUENCIES for wave in ((motion * frequency).sin(), (motion * frequency).cos())
+    ]
     return torch.cat(waves, dim=-1)
 
 

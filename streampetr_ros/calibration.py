@@ -38,7 +38,9 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
     if not np.isfinite(info.d).all():
         raise StreampetrError(f"{topic}: distortion D is not finite ({list(info.d)}); {remedy}")
     if any(info.d) and info.distortion_model not in _POLYNOMIAL_MODELS + _FISHEYE_MODELS:
-        raise StreampetrError(f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images")
+        raise StreampetrError(
+            f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images"
+        )
     return CameraModel(info.width, info.height, K, _undistortion(info, K))
 
 

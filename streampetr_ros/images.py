@@ -41,7 +41,9 @@ def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]
     _check_complete(data, topic)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise StreampetrError(f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver")
+        raise StreampetrError(
+            f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver"
+        )
     return image
 
 
@@ -68,7 +70,9 @@ def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:
         if message.encoding in _OPENCV_CODES:
             return cv2.cvtColor(pixels, _OPENCV_CODES[message.encoding])
         return np.asarray(_bridge.imgmsg_to_cv2(_without_padding(message, pixels), "bgr8"))
-    except Exception as error:  # cv_bridge raises CvBridgeError, KeyError or cv2.error, depending on where it comes from
+    except (
+        Exception
+    ) as error:  # cv_bridge raises CvBridgeError, KeyError or cv2.error, depending on where it comes from
         raise StreampetrError(f"{topic}: {message.encoding} cannot be converted to bgr8: {error}") from error
 
 

@@ -56,7 +56,9 @@ class Calibrations:
         """Return the model of a camera; raises StreampetrError if there is none or if it is unusable."""
         model = self._models.get(camera)
         if model is None:
-            raise StreampetrError(f"{self._topics[camera]}: no CameraInfo yet; start the camera's driver or fix the topic")
+            raise StreampetrError(
+                f"{self._topics[camera]}: no CameraInfo yet; start the camera's driver or fix the topic"
+            )
         if isinstance(model, StreampetrError):
             raise model
         return model

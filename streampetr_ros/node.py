@@ -237,7 +237,9 @@ class StreampetrNode(LifecycleNode):
             self._problem(f"no set of images: none on {', '.join(missing)}; check topics, transport and reliability")
         else:
             spread_ms = self._grouping.spread() / 1e6
-            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; raise 'max_spread' or fix the clocks")
+            self._problem(
+                f"no set of images: their stamps lie {spread_ms:.0f} ms apart; raise 'max_spread' or fix the clocks"
+            )
 
 
 def main() -> int:

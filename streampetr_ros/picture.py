@@ -12,6 +12,7 @@ from streampetr_core.geometry import BOX_EDGES, box_corners
 Colour = tuple[int, int, int]  # blue, green, red
 
 _NEAR_METRES = 0.2  # edges are cut where they come closer to the image plane
+_FRONT_DIAGONALS = ((0, 7), (3, 4))  # of the face that looks along the box's x axis
 _TEXT_HEIGHT = 22
 _BANNER_HEIGHT = 34
 _DARK, _LIGHT = (32, 32, 32), (240, 240, 240)
@@ -19,22 +20,29 @@ _DARK, _LIGHT = (32, 32, 32), (240, 240, 240)
 
 @dataclass(frozen=True)
 class Tile:
-    """One camera's image, to be drawn on."""
+    """One camera's image with its name."""
 
     name: str
     image: NDArray[np.uint8]
-    img_P_box: NDArray[np.float64]  # 4x4 projection from the frame of the boxes
 
 
-def draw_boxes(tile: Tile, boxes: NDArray[np.float64], colours: Sequence[Colour], thickness: int = 2) -> None:
-    """Draw boxes (D, 7) as wire frames into the tile's image, the face in front with a cross."""
+def draw_boxes(
+    image: NDArray[np.uint8],
+    img_P_box: NDArray[np.float64],
+    boxes: NDArray[np.float64],
+    colours: Sequence[Colour],
+    thickness: int = 2,
+) -> None:
+    """Draw boxes (D, 7) as wire frames into an image, the face in front with a cross.
+
+    `img_P_box` (4x4) projects from the frame of the boxes.
+    """
     for corners, colour in zip(box_corners(boxes), colours, strict=True):
-        diagonals = ((0, 7), (3, 4))
-        for edge in (*BOX_EDGES, *diagonals):
-            segment = _project_segment(tile.img_P_box, corners[list(edge)])
+        for edge in (*BOX_EDGES, *_FRONT_DIAGONALS):
+            segment = _project_segment(img_P_box, corners[list(edge)])
             if segment is not None:
                 width = thickness if edge in BOX_EDGES else 1
-                _draw_segment(tile.image, segment, colour, width)
+                _draw_segment(image, segment, colour, width)
 
 
 def six_camera_picture(tiles: Sequence[Tile], columns: int, tile_width: int, banner: str) -> NDArray[np.uint8]:

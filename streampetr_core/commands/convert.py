@@ -2,7 +2,7 @@
 
 Every key is accounted for; nothing in the file is executed. The configuration is recognised by the weights, or given.
 
-example:
+Example:
   streampetr convert stream_petr_r50_flash_704_bs2_seq_428q_nui_60e.pth weights/r50.safetensors
 """
 
@@ -19,7 +19,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("official", type=Path, help="the official checkpoint (.pth)")
     parser.add_argument("out", type=Path, help="the native file to write (.safetensors)")
     parser.add_argument("--config", help="model configuration: a name or a YAML file (default: recognised)")
-    parser.add_argument("--licence", default=NUSCENES_LICENCE, help="what the weights may be used for (default: %(default)s)")
+    parser.add_argument(
+        "--licence", default=NUSCENES_LICENCE, help="what the weights may be used for (default: %(default)s)"
+    )
 
 
 def run(args: Namespace) -> None:

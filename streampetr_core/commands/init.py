@@ -1,6 +1,6 @@
 """Write an untrained model: the right shapes and no knowledge, for trying things without weights.
 
-example:
+Example:
   streampetr init small_352_428q out/untrained.safetensors
 """
 
