@@ -4,7 +4,7 @@ With --dataroot the scene is real (any nuScenes-format root); without, a synthet
 command of its own, printed as it runs, so that you can run it yourself. Without --model the weights are untrained: all
 parts run for real, but the boxes mean nothing.
 
-example:
+Example:
   streampetr demo --dataroot data/nuscenes --scene scene-0103 --model weights/r50.safetensors
 """
 
