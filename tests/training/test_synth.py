@@ -287,6 +287,14 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     assert in_the_way.exists() and (tmp_path / "precious.txt").read_text() == "mine"
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StreampetrError, match="cannot write .*file"):
+        write_world(tmp_path / "file" / "world", OPTIONS)
+    with pytest.raises(StreampetrError, match="is a file"):
+        write_world(tmp_path / "file", OPTIONS)
+
+
 def test_an_interrupted_world_is_made_anew(tmp_path):
     options = WorldOptions(scenes=1, samples=2, width=64, height=36)
     write_world(tmp_path / "world", options)

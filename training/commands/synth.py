@@ -2,7 +2,7 @@
 
 A car with six cameras and a LiDAR drives along a road among traffic of all ten detection classes. Pictures, times,
 poses and boxes agree with each other, so the result takes the place of nuScenes in every other command. The same
-arguments always give the same bytes.
+arguments give the same bytes (with the same versions of the libraries).
 
 Example:
   streampetr synth out/world --scenes 2 --samples 8 --size 704x396 --sweeps

@@ -212,17 +212,17 @@ _STRIPS = (
     _Strip(3.5, 1, (6.0, 11.0), (12, 45), ("car", "motorcycle", "truck", "car", "bus")),
     _Strip(7.0, -1, (6.0, 10.0), (15, 60), ("car", "bus", "car", "motorcycle", "truck")),
     _Strip(10.5, -1, (6.0, 10.0), (30, 70), ("truck", "car", "car", "bus")),
-    _Strip(-3.4, 1, (0.0, 0.0), (1.5, 9), ("car", *_WORKS, "car", "motorcycle", "trailer")),
+    _Strip(-3.9, 1, (0.0, 0.0), (1.5, 9), ("car", *_WORKS, "car", "motorcycle", "trailer")),
     _Strip(13.9, -1, (0.0, 0.0), (8, 26), ("car", "car", "trailer", "car", "truck", *_WORKS)),
-    _Strip(-5.6, 1, (3.0, 5.0), (25, 60), ("bicycle",)),
+    _Strip(-6.1, 1, (3.0, 5.0), (25, 60), ("bicycle",)),
     _Strip(16.1, -1, (3.0, 5.0), (35, 80), ("bicycle",)),
-    _Strip(-7.2, 1, (1.0, 1.6), (10, 40), ("pedestrian",)),
-    _Strip(-8.6, -1, (1.0, 1.6), (20, 60), ("pedestrian",)),
-    _Strip(-9.6, 1, (0.0, 0.0), (25, 60), ("pedestrian", "bicycle")),
+    _Strip(-7.6, 1, (1.0, 1.6), (10, 40), ("pedestrian",)),
+    _Strip(-9.0, -1, (1.0, 1.6), (20, 60), ("pedestrian",)),
+    _Strip(-10.2, 1, (0.0, 0.0), (25, 60), ("pedestrian", "bicycle")),
     _Strip(18.0, -1, (1.0, 1.6), (25, 60), ("pedestrian",)),
 )
 _BEHIND, _AHEAD = 35.0, 60.0  # metres of traffic around the way the ego vehicle drives
-_GRASS_TO_KERB = (-10.4, -6.5, -4.9, 15.4, 17.0, 19.6)  # d: pavement, cycle path, road, cycle path, pavement
+_GRASS_TO_KERB = (-10.9, -7.0, -5.5, 15.4, 17.0, 19.6)  # d: pavement, cycle path, road, cycle path, pavement
 
 
 def make_scene(
@@ -307,7 +307,7 @@ def _ground(arc: _Arc, end: float) -> Iterator[GroundPatch]:
     for s in np.arange(-2 * _BEHIND, end, 5.0):
         for right, left, colour in zip(_GRASS_TO_KERB, _GRASS_TO_KERB[1:], colours, strict=False):
             yield _patch(arc, s, s + 5, right, left, colour)
-        for d in (-1.9, 12.4):  # where the parking strips begin
+        for d in (-2.2, 12.2):  # where the parking strips begin
             yield _patch(arc, s, s + 5, d - 0.06, d + 0.06, white)
         for d in (5.15, 5.35):  # between the directions
             yield _patch(arc, s, s + 5, d - 0.05, d + 0.05, white)

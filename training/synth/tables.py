@@ -59,7 +59,10 @@ _TABLES = (
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """What to write: `samples` keyframes (2 Hz) in each of `scenes` scenes; the same options give the same bytes."""
+    """What to write: `samples` keyframes (2 Hz) in each of `scenes` scenes.
+
+    The same options give the same bytes, as long as the libraries are the same.
+    """
 
     scenes: int = 1
     samples: int = 40
@@ -100,20 +103,24 @@ def write_world(root: Path, options: WorldOptions) -> bool:
     The folder appears under its name only when it is complete. Raises StreampetrError when `root` holds anything else.
     """
     options.check()
-    root = Path(root)
+    root = Path(root).absolute()  # so that it has a name even when given as '.'
     manifest = {"format": _FORMAT, **asdict(options)}
     if _is_already_there(root, manifest):
         return False
     partial = root.with_name(root.name + ".partial")
     if partial.exists() and not (partial / MANIFEST).is_file():
         raise StreampetrError(f"{partial} is in the way and is no unfinished world; remove it or choose another folder")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _World(partial, options).write()
-    if root.exists():
-        root.rmdir()
-    partial.rename(root)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _World(partial, options).write()
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    except OSError as error:
+        where = error.filename or partial
+        raise StreampetrError(f"cannot write {where}: {error.strerror}; choose another folder") from None
     return True
 
 
@@ -187,7 +194,7 @@ class _World:
         )
         picture = self.root / "maps" / "empty.png"
         picture.parent.mkdir()
-        cv2.imwrite(str(picture), np.zeros((64, 64), np.uint8))
+        picture.write_bytes(cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes())
         self._add(
             "map", self._token("map"), category="semantic_prior", filename="maps/empty.png",
             log_tokens=[self._token("log")],
