@@ -162,7 +162,7 @@ def stands(step: str, keys: dict[str, str]) -> bool:
 
 @contextmanager
 def finished(steps: Iterable[str], keys: dict[str, str]) -> Iterator[None]:
-    """Stamp the steps when the block ends well; while it runs .venv counts as unfinished, so a kill leaves that mark."""
+    """Stamp the steps when the block ends well; while it runs .venv counts as unfinished, also after a kill."""
     UNFINISHED.touch()
     try:
         yield
