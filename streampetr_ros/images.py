@@ -39,7 +39,7 @@ def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]
     """Decode JPEG or PNG; raises StreampetrError for data that is broken or cut off."""
     data = np.frombuffer(message.data, np.uint8)
     _check_complete(data, topic)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise StreampetrError(
             f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver"

@@ -58,7 +58,7 @@ class StreampetrNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and load the model."""
         try:
-            self._parameters = values = read_parameters(self)
+            self._settings = values = read_parameters(self)
             if not values.model:
                 raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
             checkpoint = load_checkpoint(values.model)
@@ -80,7 +80,7 @@ class StreampetrNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and begin a new scene."""
-        values = self._parameters
+        values = self._settings
         self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
         if values.transport == "compressed":
             self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
@@ -118,7 +118,7 @@ class StreampetrNode(LifecycleNode):
         super().destroy_node()
 
     def _subscribe(self, image_topics: dict[str, str], info_topics: dict[str, str]) -> None:
-        values = self._parameters
+        values = self._settings
         image_type = CompressedImage if values.transport == "compressed" else Image
         depth = _QUEUE_LATEST if values.realtime else _QUEUE_ALL
         reliability = ReliabilityPolicy[values.reliability.upper()]
@@ -188,15 +188,15 @@ class StreampetrNode(LifecycleNode):
     def _snapshot(self, image_set: ImageSet) -> tuple[Snapshot, NDArray]:
         """Decode a set and look up its geometry; also return `base_T_ref`."""
         views, reference_ns = {}, image_set.newest_stamp
-        deadline = time.monotonic() + self._parameters.transform_wait
-        for camera in self._parameters.cameras:
+        deadline = time.monotonic() + self._settings.transform_wait
+        for camera in self._settings.cameras:
             try:
                 views[camera] = self._view(camera, image_set, deadline)
             except StreampetrError as error:
                 views[camera] = None
                 self._problem(str(error))
         usable = sum(view is not None for view in views.values())
-        needed = self._parameters.min_cameras or len(views)
+        needed = self._settings.min_cameras or len(views)
         if usable < needed:
             absent = ", ".join(camera for camera, view in views.items() if view is None)
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
@@ -224,7 +224,7 @@ class StreampetrNode(LifecycleNode):
     def _publish(self, stamp_ns: int, detections: Detections, base_T_ref: NDArray) -> None:
         threshold = self.get_parameter("score_threshold").value
         detections = detections.select(detections.scores_D >= threshold)
-        header = Header(frame_id=self._parameters.base_frame, stamp=Time(nanoseconds=stamp_ns).to_msg())
+        header = Header(frame_id=self._settings.base_frame, stamp=Time(nanoseconds=stamp_ns).to_msg())
         boxes, velocities = boxes_in_base(detections, base_T_ref)
         self._detections_publisher.publish(detection_array(header, boxes, detections, self._class_names))
         self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from streampetr_core.checkpoint import untrained_checkpoint
+from streampetr_core.decode import decode_detections
+from streampetr_core.frame import Frame
+from streampetr_core.geometry import make_transform
+from streampetr_core.preprocess import normalise, plan_resize, resize_crop_fast
+from streampetr_core.runtime import TorchRuntime
+from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from tests.ros.rig import HEIGHT, TINY, WIDTH, K, picture
+
+POLICY = ResetPolicy(max_gap=2.0, max_speed=80.0)
+LOOKING_FORWARD = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # ref: x right, y forward; cam: z forward, y down
+CAM_T_REF = make_transform(LOOKING_FORWARD, [0.0, 0.3, 0.1])
+
+
+@pytest.fixture(scope="module")
+def runtime() -> TorchRuntime:
+    checkpoint = untrained_checkpoint(TINY, seed=3)
+    for name, value in checkpoint.state.items():  # let motion and memory matter, which they do not before training
+        if name.endswith(("gamma.weight", "beta.weight")):
+            value.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+    return TorchRuntime(checkpoint, "cpu")
+
+
+def _snapshot(stamp: float, x: float = 0.0, views: int = 2) -> Snapshot:
+    world_T_ref = make_transform(np.eye(3), [x, 0.0, 1.8])
+    seeds = range(int(stamp * 10), int(stamp * 10) + views)
+    return Snapshot(stamp, [CameraView(picture(seed), K, CAM_T_REF) for seed in seeds], world_T_ref)
+
+
+def _boxes(perception: Perception, snapshot: Snapshot) -> np.ndarray:
+    return perception.process(snapshot)[0].boxes_D7.numpy()
+
+
+def test_two_snapshots_equal_two_steps_written_out(runtime: TorchRuntime):
+    perception, memory, prev_T_ref = Perception(runtime, POLICY), runtime.fresh_memory(), np.eye(4)
+    for index, snapshot in enumerate((_snapshot(100.0), _snapshot(100.5, x=3.0))):
+        detections, reason = perception.process(snapshot)
+        plan = plan_resize(WIDTH, HEIGHT, TINY)
+        images = torch.from_numpy(np.stack([resize_crop_fast(view.image, plan) for view in snapshot.views]))
+        input_K = plan.input_T_source @ K
+        img_P_ref = np.eye(4)
+        img_P_ref[:3] = input_K @ CAM_T_REF[:3]
+        ref_T_prev = np.linalg.inv(snapshot.world_T_ref) @ prev_T_ref if index else np.eye(4)
+        prev_T_ref = snapshot.world_T_ref
+        frame = Frame(
+            normalise(images, TINY)[None],
+            torch.from_numpy(input_K).float().expand(1, 2, 3, 3),
+            torch.from_numpy(img_P_ref).expand(1, 2, 4, 4),
+            torch.from_numpy(ref_T_prev).float()[None],
+            torch.tensor([0.5 * index]),
+            torch.tensor([index == 0]),
+        )
+        predictions, memory = runtime.step(frame, memory)
+        expected = decode_detections(predictions, TINY)[0]
+        assert reason is None
+        torch.testing.assert_close(detections.boxes_D7, expected.boxes_D7, atol=1e-4, rtol=0)
+        torch.testing.assert_close(detections.scores_D, expected.scores_D, atol=1e-6, rtol=0)
+
+
+def test_the_memory_is_written_once_per_interval(runtime: TorchRuntime):
+    slow, fast = Perception(runtime, POLICY), Perception(runtime, POLICY)
+    for perception in (slow, fast):
+        perception.process(_snapshot(100.0))
+    for step in range(1, 5):  # detections between two memory entries leave no trace
+        fast.process(_snapshot(100.0 + 0.1 * step, x=0.1 * step))
+    assert np.array_equal(_boxes(slow, _snapshot(100.5, x=1.0)), _boxes(fast, _snapshot(100.5, x=1.0)))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "reason"),
+    [
+        (_snapshot(99.0), "time went back by 1.000 s"),
+        (_snapshot(103.0), "a gap of 3.0 s"),
+        (_snapshot(100.5, x=500.0), "odometry jumped by 500.0 m"),
+    ],
+)
+def test_a_useless_memory_is_dropped_and_the_reason_given(runtime: TorchRuntime, snapshot: Snapshot, reason: str):
+    used, new = Perception(runtime, POLICY), Perception(runtime, POLICY)
+    used.process(_snapshot(100.0))
+    detections, said = used.process(snapshot)
+    assert said is not None and said.startswith(reason)
+    assert np.array_equal(detections.boxes_D7.numpy(), _boxes(new, snapshot))
+
+
+def test_without_a_reason_the_memory_matters(runtime: TorchRuntime):
+    used, new = Perception(runtime, POLICY), Perception(runtime, POLICY)
+    used.process(_snapshot(100.0))
+    snapshot = _snapshot(100.5, x=1.0)
+    assert np.abs(_boxes(used, snapshot)[:4] - _boxes(new, snapshot)[:4]).max() > 1e-3
+
+
+def test_a_missing_camera_is_left_out(runtime: TorchRuntime):
+    whole = _snapshot(100.0)
+    partial = Snapshot(whole.stamp, [whole.views[0], None], whole.world_T_ref)
+    blind = Snapshot(whole.stamp, [whole.views[0], whole.views[0]], whole.world_T_ref)
+    boxes = _boxes(Perception(runtime, POLICY), partial)
+    assert np.isfinite(boxes).all()
+    assert not np.array_equal(boxes, _boxes(Perception(runtime, POLICY), whole))
+    assert not np.array_equal(boxes, _boxes(Perception(runtime, POLICY), blind))
