@@ -184,15 +184,14 @@ def test_transforms_that_come_after_the_images_are_waited_for(live: tuple[Rig, S
 
 def test_a_clock_set_back_starts_a_new_scene(live: tuple[Rig, StreampetrNode]):
     rig, _ = live
-    for start in (START + 60 * SECOND, START):
-        _drive(rig, start, 1.0)
-        rig.send_set(start)
-        assert spin_until(lambda start=start: _sees(rig, start) or rig.logged("jumped back")), rig.logs
-    # The transforms of the old time were forgotten together with the images, so drive on and look again.
+    _drive(rig, START + 60 * SECOND, 1.0)
+    rig.send_set(START + 60 * SECOND)
+    assert spin_until(lambda: _sees(rig, START + 60 * SECOND)), rig.logs
+    rig.send_set(START)
+    assert spin_until(lambda: rig.logged("images jumped back in time")), rig.logs
     _drive(rig, START, 2.0)
     rig.send_set(START + SECOND)
     assert spin_until(lambda: _sees(rig, START + SECOND)), rig.logs
-    assert rig.logged("images jumped back in time")
     assert rig.logged("memory starts anew: time went back by")
 
 
