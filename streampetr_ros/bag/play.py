@@ -35,8 +35,8 @@ _STEP = 0.05
 class PlayOptions:
     """How to play; times in seconds of the wall clock.
 
-    `wait` gives discovery time before the first message; `wait_for` replaces it: topics that must have a subscriber
-    first. `delay` is slept after either. `skip_unknown` leaves out topics whose type is not installed.
+    `wait` gives discovery time before the first message; `wait_for` replaces it: topics that must have `listeners`
+    subscribers first. `delay` is slept after either. `skip_unknown` leaves out topics whose type is not installed.
     """
 
     rate: float = 1.0
@@ -46,6 +46,7 @@ class PlayOptions:
     delay: float = 0.0
     wait: float = 1.0
     wait_for: tuple[str, ...] = ()
+    listeners: int = 1
     skip_unknown: bool = False
 
 
@@ -102,19 +103,22 @@ class Player:
         self._next_tick = 0.0
 
     def wait_for_listeners(self) -> None:
-        """Wait until discovery had its chance, or until every topic of `wait_for` has a subscriber."""
+        """Wait until discovery had its chance, or until every topic of `wait_for` has enough subscribers."""
         if not self._options.wait_for:
             self._sleep(self._options.wait)
         announced: list[str] = []
         while not self._stopped():
-            lonely = [topic for topic in self._options.wait_for if not self._publishers[topic].get_subscription_count()]
+            lonely = [topic for topic in self._options.wait_for if not self._has_listeners(topic)]
             if not lonely:
                 break
             if lonely != announced:
-                print(f"waiting for a subscriber on {', '.join(lonely)}", file=sys.stderr)
+                print(f"waiting for subscribers on {', '.join(lonely)}", file=sys.stderr)
                 announced = lonely
             time.sleep(_STEP)
         self._sleep(self._options.delay)
+
+    def _has_listeners(self, topic: str) -> bool:
+        return self._publishers[topic].get_subscription_count() >= self._options.listeners
 
     def run(self, reader: Reader, bag: Path) -> None:
         """Play all messages once, or over and over, until stopped."""

@@ -78,11 +78,12 @@ def _play_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=_seconds, default=0.0, metavar="SECONDS", help="sleep before playing")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
-        "--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC", help="begin when each has a subscriber"
+        "--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC", help="begin when each has its subscribers"
     )
     waiting.add_argument(
         "--wait", type=_seconds, default=1.0, metavar="SECONDS", help="time for discovery (default: 1.0)"
     )
+    parser.add_argument("--subscribers", type=int, default=1, metavar="N", help="how many to wait for (default: 1)")
     parser.add_argument("--skip-unknown", action="store_true", help="leave out topics whose type is not installed")
 
 
@@ -121,6 +122,7 @@ def _play(args: argparse.Namespace) -> None:
             delay=args.delay,
             wait=args.wait,
             wait_for=tuple(args.wait_for_subscribers),
+            listeners=args.subscribers,
             skip_unknown=args.skip_unknown,
         ),
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
 
+_CAMERAS = ("cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right")
 _UNTRAINED_CONFIG = "small_352_428q"
 _UNTRAINED_NOTE = "UNTRAINED WEIGHTS: the coloured boxes mean nothing."
 _UNTRAINED_BOXES = 12  # all scores are alike, so a few boxes are enough to see that they arrive
@@ -56,8 +57,9 @@ def run(args: Namespace) -> None:
     node_command = [_executable("streampetr_node"), "--ros-args", *overrides]
     listener_command = [*_streampetr("snapshot"), picture, "--wait", _READY_SECONDS, *picture_options]
     with _background(node_command) as node, _background(listener_command) as listener:
-        topics = [f"/{topic}" for topic in ("cam_front/image_raw/compressed", "ground_truth")]
-        _run("bag", "play", bag, "--rate", args.rate, "--wait-for-subscribers", *topics)
+        # Node and listener must both be there before the first message, or they would miss it.
+        waiting = ["--subscribers", 2, "--wait-for-subscribers", "/tf", "/tf_static", *_camera_topics()]
+        _run("bag", "play", bag, "--rate", args.rate, *waiting)
         if listener.wait() != 0:
             raise StreampetrError("nothing could be drawn; the messages above say why")
         if node.poll() is not None:
@@ -93,6 +95,10 @@ def _choose_scene(dataroot: Path, version: str | None, scene: str | None) -> tup
         except (OSError, ValueError, IndexError, KeyError) as error:
             raise StreampetrError(f"{dataroot / version / 'scene.json'}: holds no scene ({error})") from error
     return version, scene
+
+
+def _camera_topics() -> list[str]:
+    return [f"/{camera}/{topic}" for camera in _CAMERAS for topic in ("image_raw/compressed", "camera_info")]
 
 
 def _streampetr(name: str) -> list[str]:

@@ -148,6 +148,19 @@ def test_every_message_arrives_once_in_order_and_unchanged(tmp_path, listener, s
     assert [message.data for message in latched] == ["map", "odom"]
 
 
+def test_it_waits_for_as_many_subscribers_as_it_is_told(tmp_path, listener, start):
+    bag = small_bag(tmp_path / "bag")
+    first = listener.listen(String, "/words")
+    child = start(str(bag), "--subscribers", "2", "--wait-for-subscribers", "/words")
+    listener.spin_until(lambda: "waiting for subscribers on /words" in child.stderr.readline())
+    assert child.poll() is None and not first
+    second = listener.listen(String, "/words")
+    listener.spin_until(lambda: child.poll() is not None)
+    listener.spin_until(lambda: len(first) + len(second) >= 2 * COUNT)
+    assert child.returncode == 0
+    assert len(first) == len(second) == COUNT
+
+
 def test_the_clock_runs_through_the_bag_at_a_hundred_hertz_of_wall_time(tmp_path, listener, start):
     bag = small_bag(tmp_path / "bag")
     clock, stamped = listener.listen(Clock, "/clock"), listener.listen(Header, "/stamped")
