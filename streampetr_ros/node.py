@@ -89,6 +89,7 @@ class StreampetrNode(LifecycleNode):
         self._grouping = LatestSet(values.cameras, int(values.max_spread * _NANOSECONDS))
         self._newest_ns = 0
         self._last_set = time.monotonic()
+        self._published = 0
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
         self._subscribe(self._image_topics, info_topics)
@@ -137,6 +138,8 @@ class StreampetrNode(LifecycleNode):
             self.destroy_timer(self._watch)
             self._worker.stop()
             self._worker = None
+            drops = ", ".join(f"{count} x {reason}" for reason, count in self._grouping.drops.items())
+            self.get_logger().info(f"{self._published} sets published; dropped: {drops or 'nothing'}")
 
     def _release(self) -> None:
         self._listener.unregister()
@@ -178,6 +181,7 @@ class StreampetrNode(LifecycleNode):
             if reset_reason:
                 self.get_logger().info(f"memory starts anew: {reset_reason}")
             self._publish(image_set.newest_stamp, detections, base_T_ref)
+            self._published += 1
         except StreampetrError as error:
             self._grouping.drops["set dropped: unusable"] += 1
             self._problem(f"set dropped: {error}")
