@@ -28,7 +28,7 @@ from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import TorchRuntime
-from streampetr_ros.grouping import ImageSet, LatestSet
+from streampetr_ros.grouping import Grouping, ImageSet
 from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
 from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
@@ -86,7 +86,7 @@ class StreampetrNode(LifecycleNode):
             self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
         info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
         self._calibrations = Calibrations(info_topics)
-        self._grouping = LatestSet(values.cameras, int(values.max_spread * _NANOSECONDS))
+        self._grouping = Grouping(values.cameras, int(values.max_spread * _NANOSECONDS))
         self._newest_ns = 0
         self._last_set = time.monotonic()
         self._published = 0
@@ -165,8 +165,7 @@ class StreampetrNode(LifecycleNode):
             self._transforms.clear()
             self._newest_ns = 0
         self._newest_ns = max(self._newest_ns, stamp_ns)
-        image_set = self._grouping.add(camera, stamp_ns, message)
-        if image_set is not None:
+        for image_set in self._grouping.add(camera, stamp_ns, message):
             self._last_set = time.monotonic()
             self._worker.submit(image_set)
 
