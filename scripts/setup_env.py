@@ -256,7 +256,7 @@ def wheel_folder(name: str, keys: dict[str, str]) -> Path:
 
 @contextmanager
 def building(folders: dict[str, Path]) -> Iterator[dict[str, subprocess.Popen]]:
-    """Build the wheels of overlay packages beside the block, each into its folder; what still runs after it is ended."""
+    """Build the wheels of overlay packages while the block runs, each into its folder; no build outlives the block."""
     builds = {}
     for name, folder in folders.items():
         partial = folder.with_suffix(".partial")
@@ -274,7 +274,7 @@ def building(folders: dict[str, Path]) -> Iterator[dict[str, subprocess.Popen]]:
 
 
 def collect(builds: dict[str, subprocess.Popen], folders: dict[str, Path]) -> None:
-    """Wait for the wheels of overlay packages and keep them; raises SetupError with the first error of one that failed."""
+    """Wait for the wheels of overlay packages and keep them; raises SetupError with the first error of a failed build."""
     for name, build in builds.items():
         if build.wait():
             raise SetupError(failure(BUILD / f"{name}.log"))
