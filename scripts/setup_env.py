@@ -274,7 +274,7 @@ def building(folders: dict[str, Path]) -> Iterator[dict[str, subprocess.Popen]]:
 
 
 def collect(builds: dict[str, subprocess.Popen], folders: dict[str, Path]) -> None:
-    """Wait for the wheels of overlay packages and keep them; raises SetupError with the first error of a failed build."""
+    """Wait for the wheels of overlay packages and keep them; raises SetupError with the first error of a failed one."""
     for name, build in builds.items():
         if build.wait():
             raise SetupError(failure(BUILD / f"{name}.log"))
