@@ -96,7 +96,9 @@ class Rig:
         self.detections: list[Detection3DArray] = []
         self.logs: list[str] = []
         self.node.create_subscription(Detection3DArray, "/streampetr/detections", self.detections.append, 10)
-        self.node.create_subscription(Log, "/rosout", lambda log: self.logs.append(log.msg), 100)
+        # Log lines are latched, so that those from before discovery arrive too.
+        every_line = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(Log, "/rosout", lambda log: self.logs.append(log.msg), every_line)
 
     def send_static(self, frames: Sequence[str] = ("left", "right", "ref")) -> None:
         """Publish where cameras and reference frame sit on the vehicle."""
@@ -122,6 +124,14 @@ class Rig:
         data = jpeg(image)
         message.data = array.array("B", data[: int(len(data) * keep)])
         self.compressed[camera].publish(message)
+
+    def send_raw(self, camera: str, stamp_ns: int, pixels: np.ndarray, encoding: str) -> None:
+        """Publish an uncompressed image."""
+        height, width, channels = pixels.shape
+        message = Image(height=height, width=width, encoding=encoding, step=width * channels)
+        message.header.frame_id, message.header.stamp = camera, Time(nanoseconds=stamp_ns).to_msg()
+        message.data = array.array("B", pixels.tobytes())
+        self.raw[camera].publish(message)
 
     def send_set(self, stamp_ns: int, images: dict[str, np.ndarray] | None = None) -> None:
         """Publish one image of each camera, 20 ms apart, the newest at `stamp_ns`."""
