@@ -1,6 +1,7 @@
 """From the memory to queries: what the decoder starts from in one frame.
 
-B batch, Q queries (learned first, then P propagated), D extra ones, M memory entries, C channels. Paper sections 3.2 and 3.3.
+B batch, Q queries (learned first, then P propagated), D extra queries of training, M memory entries, C channels.
+Paper sections 3.2 and 3.3.
 """
 
 import math
