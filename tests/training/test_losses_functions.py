@@ -51,6 +51,13 @@ def test_the_quality_focal_loss_vanishes_where_the_score_is_the_quality():
     assert (functions.quality_focal_loss(qualities.logit() + 0.1, qualities) > 1e-5).all()
 
 
+def test_the_heatmap_loss_spares_what_is_near_a_centre():
+    probabilities, heatmap = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([1.0, 0.0, 0.5])
+    half = 0.5**2 * torch.tensor(2.0).log().item()
+    expected = [half, half, half * 0.5**4]
+    assert functions.gaussian_focal_loss(probabilities, heatmap).tolist() == pytest.approx(expected)
+
+
 def test_overlaps_of_known_boxes():
     box = torch.tensor([0.0, 0.0, 2.0, 2.0])
     others = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 3.0, 2.0], [3.0, 0.0, 5.0, 2.0], [1.0, 1.0, 1.0, 1.0]])

@@ -69,9 +69,6 @@ class TrainingModel(nn.Module):
         for frame in frames:
             _, memory = run_frame(self.detector, None, frame, memory, None)
         self.train(mode)
-        if frames:
-            # Autocast keeps the half-precision copies of weights made here, and they would carry no gradient.
-            torch.clear_autocast_cache()
         return memory
 
     def native_state(self) -> dict[str, Tensor]:
