@@ -1,5 +1,6 @@
 """The golden files that the training package is compared with, and the official conventions they are written in."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -24,3 +25,10 @@ def gravity_boxes(official_G9):
     boxes = official_G9.astype(np.float64)
     boxes[:, 2] += boxes[:, 5] / 2
     return boxes
+
+
+def run_command(module, *arguments):
+    """Run a subcommand's module as `streampetr` would."""
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    module.run(parser.parse_args([str(argument) for argument in arguments]))
