@@ -61,9 +61,7 @@ def test_poses_and_paths_are_those_of_the_tables(case):
             tables.get("ego_pose", lidar["ego_pose_token"]),
             tables.get("calibrated_sensor", lidar["calibrated_sensor_token"]),
         )
-        world_T_base, base_T_ref = (
-            transform_matrix(row["translation"], Quaternion(row["rotation"])) for row in rows
-        )
+        world_T_base, base_T_ref = (transform_matrix(row["translation"], Quaternion(row["rotation"])) for row in rows)
         np.testing.assert_allclose(keyframe.world_T_ref, world_T_base @ base_T_ref, atol=1e-9)
         assert keyframe.timestamp == sample["timestamp"]
         for name, camera in zip(CAMERAS, keyframe.cameras, strict=True):

@@ -101,9 +101,7 @@ def _draw_image(
     resized_width, resized_height = int(source_width * scale), int(source_height * scale)
     top = int((1 - rng.uniform(*config.bottom_crop_limits)) * resized_height) - height
     left = int(rng.uniform(0, max(0, resized_width - width)))
-    plan = ResizeCrop(
-        source_width, source_height, scale, resized_width, resized_height, left, top, width, height
-    )
+    plan = ResizeCrop(source_width, source_height, scale, resized_width, resized_height, left, top, width, height)
     flip = config.flip and bool(rng.choice([0, 1]))
     return ImageAugmentation(plan, flip, rng.uniform(*config.rotation_limits))
 

@@ -63,7 +63,9 @@ class TrainingData:
             StreampetrError: no annotations, classes that the data does not know, or missing images.
         """
         if not infos.header.annotated:
-            raise StreampetrError(f"split '{infos.header.split}' has no annotations to train on; give another info file")
+            raise StreampetrError(
+                f"split '{infos.header.split}' has no annotations to train on; give another info file"
+            )
         _check(infos, dataroot, model)
         self._infos, self._dataroot, self._model, self._config = infos, dataroot, model, config
         self.sequence_F = sequence_ids(infos.columns["starts_sequence"], config.sequence_pieces)

@@ -47,7 +47,9 @@ def load_infos(path: str | Path) -> Infos:
             columns = {name: archive[name] for name in archive.files}
         header = json.loads(str(columns.pop("header")))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise StreampetrError(f"{path}: not a readable info file ({error}); make it with `streampetr prepare`") from error
+        raise StreampetrError(
+            f"{path}: not a readable info file ({error}); make it with `streampetr prepare`"
+        ) from error
     if header.pop("format", None) != _FORMAT:
         raise StreampetrError(f"{path}: an info file of another version of streampetr; run `streampetr prepare` again")
     header = InfosHeader(**{name: tuple(value) if isinstance(value, list) else value for name, value in header.items()})

@@ -36,7 +36,9 @@ def _read_one(info: Any, where: str) -> Keyframe:
     try:
         return _keyframe(info, where)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is not as the official converter writes it: {error}"
+        what = (
+            f"lacks {error}" if isinstance(error, KeyError) else f"is not as the official converter writes it: {error}"
+        )
         raise StreampetrError(f"{where} {what}; make the file again, or run `streampetr prepare`") from error
 
 

@@ -139,9 +139,7 @@ def _objects_in_ref(annotations: _Annotations, world_T_ref: Array) -> Objects3D:
     )
 
 
-def _read_camera(
-    tables: NuScenes, sample: Row, channel: str, world_T_ref: Array, annotations: _Annotations
-) -> Camera:
+def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array, annotations: _Annotations) -> Camera:
     row = _reference_row(tables, sample, channel)
     base_T_cam, world_T_base = _poses(tables, row)
     calibration = tables.get("calibrated_sensor", row["calibrated_sensor_token"])

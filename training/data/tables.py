@@ -102,5 +102,7 @@ def _dangling_link(folder: Path) -> str | None:
         for row in rows[table]:
             for column, target in links.items():
                 if row[column] not in tokens[target]:
-                    return f"{table} '{row['token']}': {column} points to {target} '{row[column]}', which does not exist"
+                    return (
+                        f"{table} '{row['token']}': {column} points to {target} '{row[column]}', which does not exist"
+                    )
     return None
