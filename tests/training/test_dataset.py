@@ -100,9 +100,8 @@ def test_windows_hold_frames_in_order_and_begin_anew_at_scenes(world):
     assert [sample.is_first for sample in window] == [True, True, False]
     assert [sample.grid_mask is not None for sample in window] == [False, False, True]
     batches = collate([window, data[Request(7, (1,))]])
-    assert [batch.tokens for batch in batches] == [
-        (world.infos.tokens[3 + n], world.infos.tokens[5 + n]) for n in range(3)
-    ]
+    tokens = world.infos.tokens
+    assert [batch.tokens for batch in batches] == list(zip(tokens[3:6], tokens[5:8], strict=True))
     assert batches[2].is_first_B.tolist() == [False, False]
 
 
@@ -137,8 +136,8 @@ def test_truth_of_a_mirrored_and_turned_frame_lies_on_its_2d_boxes(world):
             inside &= (bounds[:, 2:] - bounds[:, :2] > 4).all(axis=1)
             for box in bounds[inside]:
                 found.append(np.abs(camera.boxes_G4.numpy() - box).max(axis=1, initial=0).min(initial=99) < 1.0)
-    assert len(found) > 20
-    assert np.mean(found) > 0.8  # hidden objects have no 2D box
+    assert len(found) > 50
+    assert np.mean(found) > 0.6  # the others are hidden, and have no 2D box
 
 
 def test_only_boxes_that_can_be_learnt_are_kept(world):
@@ -219,9 +218,8 @@ def test_data_loaders_and_worker_processes_give_the_same(world):
 
 
 def test_unchanged_frames_show_what_the_test_pipeline_shows(world):
-    (ours,) = world.training(augmentation=AugmentationConfig((0.22, 0.22), flip=False), pixels="exact")[
-        Request(0, (0,))
-    ]
+    fixed = AugmentationConfig(scale_limits=(0.22, 0.22), flip=False)
+    (ours,) = world.training(augmentation=fixed, pixels="exact")[Request(0, (0,))]
     (test,) = EvaluationData(world.infos, world.root, MODEL)[0]
     assert torch.equal(ours.images_NHW3, test.images_NHW3)
     assert torch.equal(ours.intrinsics_N33, test.intrinsics_N33)

@@ -6,7 +6,7 @@ processes share them. Indexing gives a `Keyframe`. ref is LIDAR_TOP, base is nuS
 F frames, N cameras, G objects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -268,7 +268,7 @@ def _poses(poses: Sequence[Pose]) -> Array:
     return np.array([np.concatenate([pose.translation, pose.quaternion_wxyz]) for pose in poses]).reshape(-1, 7)
 
 
-def _texts(texts) -> NDArray:
+def _texts(texts: Iterable[str]) -> NDArray:
     return np.array([text.encode() for text in texts], dtype=np.bytes_)
 
 

@@ -1,6 +1,7 @@
 """Sequences: runs of keyframes through which the memory is carried on.
 
-A sequence is a scene, or a piece of one: cutting scenes lets training meet their frames in more mixed company. F frames.
+A sequence is a scene, or a piece of one: cutting scenes lets training meet their frames in more mixed company.
+F frames.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,9 @@ def open_tables(root: Path, version: str) -> NuScenes:
         return NuScenes(version, str(root), verbose=False)
     except Exception as error:  # the devkit checks by assertions, look-ups and bare exceptions
         cause = _dangling_link(root / version) or f"{type(error).__name__}: {error}"
-        raise StreampetrError(f"{root / version}: nuscenes-devkit cannot load these tables: {cause}") from error
+        raise StreampetrError(
+            f"{root / version}: nuscenes-devkit cannot load these tables: {cause}; unpack them again"
+        ) from error
 
 
 def get_row(tables: NuScenes, table: str, token: str, origin: str) -> Row:
