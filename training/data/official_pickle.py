@@ -26,6 +26,7 @@ def read_official_infos(path: Path) -> Infos:
         raise StreampetrError(f"{path}: holds no 'infos'; give a nuscenes2d_temporal_infos_*.pkl")
     version = str((content.get("metadata") or {}).get("version", "unknown"))
     split = next((name for name in ("train", "val", "test") if name in path.stem), path.stem)
+    split = f"mini_{split}" if version.endswith("mini") else split
     infos = tqdm(content["infos"], desc=path.name, unit="sample", disable=None)
     keyframes = [_read_one(info, f"{path}: infos[{index}]") for index, info in enumerate(infos)]
     annotated = any(len(keyframe.objects) for keyframe in keyframes)
