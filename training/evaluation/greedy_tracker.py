@@ -152,9 +152,8 @@ def _hungarian(distance_DT: NDArray) -> _Association:
     Published behaviour: where an impossible pair was assigned, its detection comes last among the new ones, and its
     track is dropped at once.
     """
-    assigned = list(
-        zip(*(index.tolist() for index in linear_sum_assignment(np.minimum(distance_DT, _FAR))), strict=True)
-    )
+    rows, columns = linear_sum_assignment(np.minimum(distance_DT, _FAR))
+    assigned = list(zip(rows.tolist(), columns.tolist(), strict=True))
     impossible = [pair for pair in assigned if distance_DT[pair] > _TOO_FAR]
     detections = {detection for detection, _ in assigned}
     new = [detection for detection in range(len(distance_DT)) if detection not in detections]
