@@ -52,6 +52,7 @@ setup(
             "prepare = training.commands.prepare",
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
+            "test = training.commands.test",
             "track = training.commands.track",
         ],
     },

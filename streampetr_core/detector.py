@@ -14,7 +14,7 @@ from streampetr_core.backbones.vovnet import VoVNet
 from streampetr_core.config import ModelConfig
 from streampetr_core.decoder import Decoder
 from streampetr_core.frame import Frame
-from streampetr_core.heads import Heads, Predictions
+from streampetr_core.heads import Heads, Predictions, admitted_queries
 from streampetr_core.memory import Memory
 from streampetr_core.neck import FeaturePyramid
 from streampetr_core.position import Geometry, PositionEncoder
@@ -106,8 +106,7 @@ class Detector(nn.Module):
 
     def update(self, predictions: Predictions, memory: Memory) -> Memory:
         """Admit the K best queries of this frame to the carried memory."""
-        scores_BQ = predictions.class_logits[-1].sigmoid().amax(dim=-1)
-        best_BK1 = scores_BQ.topk(self.config.num_admitted, dim=1).indices[..., None]
+        best_BK1 = admitted_queries(predictions, self.config.num_admitted)[..., None]
         return memory.admit(
             *(
                 x.take_along_dim(best_BK1, dim=1)

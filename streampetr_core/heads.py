@@ -37,6 +37,11 @@ class Predictions:
         return self.boxes[-1, ..., _VELOCITY]
 
 
+def admitted_queries(predictions: Predictions, num_admitted: int) -> Tensor:
+    """Return which queries enter the memory, (B, K), best first: those whose best class scores highest."""
+    return predictions.class_logits[-1].sigmoid().amax(dim=-1).topk(num_admitted, dim=1).indices
+
+
 class Heads(nn.Module):
     """Class branch and box branch; centres are refined from each query's initial reference point in every layer."""
 

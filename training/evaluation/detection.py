@@ -33,7 +33,7 @@ def evaluate_detections(results_path: Path, tables: NuScenes, split: str, out: P
 
 
 def check_results(results_path: Path, tables: NuScenes, split: str) -> None:
-    """Raise StreampetrError unless the split has annotations and the results name just its samples."""
+    """Raise StreampetrError unless the split has annotations, and the results have boxes and name just its samples."""
     if not tables.sample_annotation:
         raise StreampetrError(
             f"{tables.table_root}: has no annotations to evaluate against; submit {results_path} to nuScenes instead"
@@ -43,7 +43,13 @@ def check_results(results_path: Path, tables: NuScenes, split: str) -> None:
         raise StreampetrError(f"{tables.table_root}: no split '{split}'; there are: {', '.join(splits)}")
     scenes = {scene["token"] for scene in tables.scene if scene["name"] in set(splits[split])}
     expected = {sample["token"] for sample in tables.sample if sample["scene_token"] in scenes}
-    given = set(read_results(results_path))
+    results = read_results(results_path)
+    given = set(results)
+    if not any(results.values()):
+        raise StreampetrError(
+            f"{results_path}: not a single box in {len(given)} samples, so there is nothing to evaluate; "
+            "use a trained checkpoint, or a lower limit of the score"
+        )
     if given != expected:
         raise StreampetrError(
             f"{results_path}: not the samples of split '{split}' in {tables.table_root}: {len(expected - given)} of "

@@ -1,11 +1,11 @@
-"""Detections as nuScenes' results files: global frame, nuScenes' sizes and quaternions, attributes.
+"""Detections and tracks as nuScenes' results files: global frame, nuScenes' sizes and quaternions, attributes.
 
-Border to nuScenes' conventions. D detections.
+Border to nuScenes' conventions. D detections, T tracks.
 """
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, transform_points
+from streampetr_core.tracking import Tracks
 from training.data.infos import Keyframe, Pose
 
 META = {"use_lidar": False, "use_camera": True, "use_radar": False, "use_map": False, "use_external": True}
@@ -44,31 +45,50 @@ def frame_results(detections: Detections, keyframe: Keyframe, class_names: Seque
         value.detach().cpu().numpy()
         for value in (detections.boxes_D7, detections.velocities_D2, detections.scores_D, detections.labels_D)
     )
-    names = [class_names[label] for label in labels_D]
-    near_D = _within_range(boxes_D7[:, :3], names, keyframe.base_T_ref)
-    centres_D3, rotations_D4, velocities_D3 = _to_world(boxes_D7[near_D], velocities_D2[near_D], keyframe)
-    columns = zip(
-        centres_D3.tolist(),
-        boxes_D7[near_D][:, [4, 3, 5]].tolist(),
-        rotations_D4.tolist(),
-        velocities_D3[:, :2].tolist(),
-        [name for name, near in zip(names, near_D, strict=True) if near],
-        scores_D[near_D].tolist(),
-        strict=True,
-    )
+    names_D = [class_names[label] for label in labels_D]
     return [
-        {
-            "sample_token": keyframe.token,
-            "translation": centre,
-            "size": size,
-            "rotation": rotation,
-            "velocity": velocity,
-            "detection_name": name,
-            "detection_score": score,
-            "attribute_name": attribute_of(name, velocity),
+        box
+        | {
+            "detection_name": names_D[index],
+            "detection_score": float(scores_D[index]),
+            "attribute_name": attribute_of(names_D[index], box["velocity"]),
         }
-        for centre, size, rotation, velocity, name, score in columns
+        for index, box in _boxes_within_range(boxes_D7, velocities_D2, names_D, keyframe)
     ]
+
+
+def frame_tracks(tracks: Tracks, keyframe: Keyframe, class_names: Sequence[str]) -> list[Entry]:
+    """Return one keyframe's tracks (in ref) as nuScenes has them, without those too far to be evaluated."""
+    names_T = [class_names[label] for label in tracks.labels_T]
+    return [
+        box
+        | {
+            "tracking_id": str(tracks.ids_T[index]),
+            "tracking_name": names_T[index],
+            "tracking_score": float(tracks.scores_T[index]),
+        }
+        for index, box in _boxes_within_range(tracks.boxes_T7, tracks.velocities_T2, names_T, keyframe)
+    ]
+
+
+def _boxes_within_range(
+    boxes_D7: Array, velocities_D2: Array, names_D: Sequence[str], keyframe: Keyframe
+) -> Iterator[tuple[int, Entry]]:
+    """Yield which boxes are near enough to be evaluated, and where they are in the world."""
+    near = np.flatnonzero(_within_range(boxes_D7[:, :3], names_D, keyframe.base_T_ref))
+    centres_D3, rotations_D4, velocities_D3 = _to_world(boxes_D7[near], velocities_D2[near], keyframe)
+    columns = (near, centres_D3, boxes_D7[near][:, [4, 3, 5]], rotations_D4, velocities_D3[:, :2])
+    for index, centre, size, rotation, velocity in zip(*(column.tolist() for column in columns), strict=True):
+        yield (
+            index,
+            {
+                "sample_token": keyframe.token,
+                "translation": centre,
+                "size": size,
+                "rotation": rotation,
+                "velocity": velocity,
+            },
+        )
 
 
 def attribute_of(name: str, velocity: Sequence[float]) -> str:

@@ -1,0 +1,52 @@
+"""Finding a split: an info file, or a nuScenes-format root that is prepared on the fly."""
+
+from pathlib import Path
+
+from streampetr_core.errors import StreampetrError
+from training.data.infos import Infos
+from training.data.infos_file import load_infos
+from training.data.prepare import read_split
+from training.data.tables import open_tables, splits_of
+
+_EVALUATED = ("val", "test", "mini_val")  # what is meant where no split is named
+
+
+def open_split(
+    path: Path, dataroot: Path | None = None, version: str | None = None, split: str | None = None
+) -> tuple[Infos, Path]:
+    """Return the keyframes of a split, and the folder that its images' paths start from.
+
+    Args:
+        path: an info file (the images are in `dataroot`, by default the folder above the file's own, where
+            `streampetr prepare` puts it), or a nuScenes-format root.
+        dataroot: of an info file.
+        version: of the tables; a root may hold several.
+        split: by default the one that is meant for evaluation, or the only one.
+
+    Raises:
+        StreampetrError: nothing there, several versions or splits to choose from, or not the ones that are asked for.
+    """
+    if path.is_dir():
+        return _read_root(path, version, split), path
+    infos = load_infos(path)
+    for option, asked, given in (("version", version, infos.header.version), ("split", split, infos.header.split)):
+        if asked not in (None, given):
+            raise StreampetrError(f"{path}: its {option} is '{given}', not '{asked}'; give the info file of '{asked}'")
+    return infos, dataroot or path.absolute().parent.parent
+
+
+def _read_root(root: Path, version: str | None, split: str | None) -> Infos:
+    versions = sorted(file.parent.name for file in root.glob("*/scene.json"))
+    if version is None and len(versions) > 1:
+        raise StreampetrError(f"{root}: holds several versions; choose one with --version: {', '.join(versions)}")
+    tables = open_tables(root, version or (versions or ["(any)"])[0])
+    splits = splits_of(tables)
+    present = {scene["name"] for scene in tables.scene}
+    usable = [name for name, scenes in splits.items() if present & set(scenes)]
+    preferred = [name for name in usable if name in _EVALUATED] or usable
+    if split is None and len(preferred) != 1:
+        raise StreampetrError(f"{root}: choose one with --split: {', '.join(usable) or 'no split has a scene here'}")
+    split = split or preferred[0]
+    if split not in usable:
+        raise StreampetrError(f"{root}: no scenes of split '{split}'; there are those of: {', '.join(usable)}")
+    return read_split(tables, split, splits[split])

@@ -1,0 +1,197 @@
+"""Running a checkpoint over a split: scene after scene in order, on one process or several.
+
+A scene is never cut, so the number of processes changes no result beyond the rounding that PyTorch's number of threads
+brings on a CPU. Each process takes one GPU, or its share of the cores; images are read and resized in threads while the
+network works.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.thread import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from streampetr_core.checkpoint import Checkpoint, load_checkpoint
+from streampetr_core.decode import decode_detections
+from streampetr_core.errors import StreampetrError
+from streampetr_core.heads import admitted_queries
+from streampetr_core.runtime import TorchRuntime
+from training.data.batch import Batch, collate
+from training.data.dataset import EvaluationData
+from training.data.infos import Infos
+from training.data.sequences import split_among_ranks
+from training.evaluation.identity_tracker import KeyframeTracker
+from training.evaluation.results import Entry, frame_results
+
+_MOST_READERS = 8
+_POLL = 0.2  # seconds between two looks at how far the processes are
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How a checkpoint is run."""
+
+    checkpoint: Path
+    pixels: str = "exact"  # or 'fast', see `preprocess`
+    use_memory: bool = True  # False: every frame by itself
+    dropped_cameras: tuple[str, ...] = ()  # as if these had delivered no image
+    track: bool = False  # also follow identities from frame to frame
+    device: str = "auto"
+    jobs: int = 1  # processes
+    threads: int | None = None  # CPU threads of each process; None: as PyTorch likes, or its share of the cores
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """What is found in one sample, as results files have it."""
+
+    token: str
+    detections: list[Entry]
+    tracks: list[Entry]  # of the identity tracker; none if it was not asked for
+
+
+def infer(infos: Infos, dataroot: Path, config: InferenceConfig) -> list[FrameOutput]:
+    """Return what the checkpoint finds in every sample of a split, in order; shows a progress bar.
+
+    Raises:
+        StreampetrError: before the first frame where it can be known then: the checkpoint is unreadable or knows other
+            classes, an image is missing, or no camera is left. Later: a damaged image, or a process that died.
+    """
+    checkpoint = load_checkpoint(config.checkpoint)
+    _present_cameras(infos.header.cameras, config.dropped_cameras)
+    data = EvaluationData(infos, dataroot, checkpoint.config, config.pixels)
+    with tqdm(
+        total=len(infos), desc=f"{infos.header.version} {infos.header.split}", unit="sample", disable=None
+    ) as bar:
+        if config.jobs == 1:
+            return _infer_frames(checkpoint, data, infos, range(len(infos)), config, bar.update)
+        shares = [share for share in split_among_ranks(data.sequence_F, config.jobs) if len(share)]
+        return _infer_in_processes(shares, infos, dataroot, config, bar)
+
+
+def _infer_frames(
+    checkpoint: Checkpoint,
+    data: EvaluationData,
+    infos: Infos,
+    indices: Sequence[int],
+    config: InferenceConfig,
+    on_frame: Callable[[], object],
+) -> list[FrameOutput]:
+    """Run through whole scenes, one after the other."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    runtime = TorchRuntime(checkpoint, config.device)
+    model = runtime.config
+    present_1N = torch.tensor([_present_cameras(infos.header.cameras, config.dropped_cameras)])
+    tracker = KeyframeTracker(model) if config.track else None
+    memory, moment, outputs = runtime.fresh_memory(), None, []
+    for index, batch in zip(indices, _read_ahead(data, indices, _num_readers(config)), strict=True):
+        frame = batch.to(runtime.device).frame(model, moment)
+        frame = frame if present_1N.all() else replace(frame, present_BN=present_1N)
+        predictions, memory = runtime.step(frame, memory)
+        moment = batch.to(runtime.device).moment if config.use_memory else None
+        detections, keyframe = decode_detections(predictions, model)[0], infos[index]
+        tracks = []
+        if tracker is not None:
+            admitted_K = admitted_queries(predictions, model.num_admitted)[0].cpu() if config.use_memory else None
+            tracks = tracker.step(detections, admitted_K, keyframe, is_first=bool(batch.is_first_B))
+        outputs.append(FrameOutput(keyframe.token, frame_results(detections, keyframe, model.class_names), tracks))
+        on_frame()
+    return outputs
+
+
+def _read_ahead(data: EvaluationData, indices: Sequence[int], readers: int) -> Iterator[Batch]:
+    """Yield batches of one frame; threads prepare the next ones in the meantime, since all they do frees the GIL."""
+    with ThreadPoolExecutor(readers) as pool:
+        waiting: deque = deque()
+        for index in indices:
+            waiting.append(pool.submit(data.__getitem__, int(index)))
+            if len(waiting) > readers:
+                yield collate([waiting.popleft().result()])[0]
+        while waiting:
+            yield collate([waiting.popleft().result()])[0]
+
+
+def _infer_in_processes(
+    shares: Sequence[Sequence[int]], infos: Infos, dataroot: Path, config: InferenceConfig, bar: tqdm
+) -> list[FrameOutput]:
+    """Run every share of the frames in a process of its own; the first error stops all of them."""
+    context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
+    progress = _Progress(context.Value("q"), context.Event())
+    with ProcessPoolExecutor(len(shares), context, _use_progress, (progress,)) as pool:
+        futures = [
+            pool.submit(_infer_share, infos, dataroot, _config_of_process(config, rank, len(shares)), share)
+            for rank, share in enumerate(shares)
+        ]
+        try:
+            pending = set(futures)
+            while pending:
+                finished, pending = wait(pending, timeout=_POLL)
+                bar.update(progress.frames.value - bar.n)
+                for future in finished:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise StreampetrError("a process of --jobs died, maybe for lack of memory; use fewer --jobs") from error
+        finally:
+            progress.stop.set()
+        return [output for future in futures for output in future.result()]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What the processes share."""
+
+    frames: Synchronized
+    stop: Event
+
+    def count(self) -> None:
+        """Say that a frame is done; raises StreampetrError when another process has failed."""
+        with self.frames.get_lock():
+            self.frames.value += 1
+        if self.stop.is_set():
+            raise StreampetrError("stopped, since another process failed")
+
+
+def _use_progress(progress: _Progress) -> None:
+    # Synchronised values reach a process only while it begins.
+    global _progress
+    _progress = progress
+
+
+def _infer_share(infos: Infos, dataroot: Path, config: InferenceConfig, indices: Sequence[int]) -> list[FrameOutput]:
+    checkpoint = load_checkpoint(config.checkpoint)
+    data = EvaluationData(infos, dataroot, checkpoint.config, config.pixels)
+    return _infer_frames(checkpoint, data, infos, indices, config, _progress.count)
+
+
+def _config_of_process(config: InferenceConfig, rank: int, processes: int) -> InferenceConfig:
+    """Give each process its GPU, in turn, and its share of the cores."""
+    gpus = torch.cuda.device_count() if config.device == "auto" else 0
+    device = f"cuda:{rank % gpus}" if gpus else config.device
+    return replace(config, device=device, threads=config.threads or max(1, _num_cores() // processes))
+
+
+def _num_readers(config: InferenceConfig) -> int:
+    return min(_MOST_READERS, config.threads or _num_cores())
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _present_cameras(cameras: Sequence[str], dropped: Sequence[str]) -> list[bool]:
+    unknown = [name for name in dropped if name not in cameras]
+    if unknown:
+        raise StreampetrError(f"--drop-cameras {' '.join(unknown)}: no such camera; there are: {', '.join(cameras)}")
+    if set(cameras) <= set(dropped):
+        raise StreampetrError("--drop-cameras: all cameras are dropped; leave at least one")
+    return [name not in dropped for name in cameras]
