@@ -239,9 +239,10 @@ def test_the_detectors_own_predictions_can_be_tracked():
     tracks, state = track(found, admitted_K, TrackerState.fresh(config), STILL, 0.0, config)
     assert len(tracks) > 3
     by_query = dict(zip(tracks.queries_T.tolist(), tracks.ids_T.tolist(), strict=True))
-    expected = [by_query.get(int(query), -1) for query in admitted_K[: model.num_propagated]]
-    assert [number for number in state.entry_ids_P.tolist() if number in by_query.values()] != []
-    assert all(got in (want, *by_query.values()) for got, want in zip(state.entry_ids_P, expected, strict=True))
+    expected = [by_query.get(int(query)) for query in admitted_K[: model.num_propagated]]
+    pairs = [(got, want) for got, want in zip(state.entry_ids_P.tolist(), expected, strict=True) if want is not None]
+    assert pairs
+    assert all(got == want for got, want in pairs)
 
 
 def box(x, score, velocity=(0.0, 0.0)):

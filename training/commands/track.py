@@ -4,7 +4,8 @@ RESULTS is a results_nusc.json, such as `streampetr test` writes. The info file 
 and of which split and version they are; metrics need the tables of that version too.
 
 Methods: 'greedy' is the published tracker, which lets each detection take the nearest track; 'hungarian' is its other
-option, which looks for the best assignment of all.
+option, which looks for the best assignment of all. 'identity' is our own, here by distance alone: a results file does
+not tell which queries made its boxes. `streampetr test --eval track --tracker identity` follows the queries themselves.
 
 Example:
   streampetr track out/results_nusc.json --infos data/nuscenes/infos/infos_v1.0-trainval_val.npz
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
 
-METHODS = ("greedy", "hungarian")
+METHODS = ("greedy", "hungarian", "identity")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--infos", type=Path, required=True, help="info file of the split, or an official .pkl")
     parser.add_argument("--out", type=Path, help="file of the tracks (default: tracking_result.json beside RESULTS)")
     parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="how to join (default: %(default)s)")
-    parser.add_argument("--max-age", type=int, default=3, help="frames that a lost track lives on (default: 3)")
+    parser.add_argument("--max-age", type=int, default=3, help="frames that a lost track lives on; not for identity")
     parser.add_argument("--min-score", type=float, default=0.25, help="leave out detections below (default: 0.25)")
     parser.add_argument("--evaluate", action="store_true", help="also compute nuScenes' tracking metrics")
     parser.add_argument("--dataroot", type=Path, help="folder of the version folder; for --evaluate")
@@ -35,13 +36,14 @@ def run(args: argparse.Namespace) -> None:
     """Write the tracks; with --evaluate, print a table of metrics and write them beside."""
     from training.data.infos_file import load_infos
     from training.evaluation.greedy_tracker import META, TrackerConfig, frames_of, track
+    from training.evaluation.identity_tracker import track_results
+    from training.evaluation.results import META as DETECTOR_META
     from training.evaluation.results import read_results, write_json
 
     if args.evaluate and args.dataroot is None:
         raise StreampetrError("--evaluate needs --dataroot, the folder with the tables of the annotations")
     out = args.out or args.results.parent / "tracking_result.json"
     infos = load_infos(args.infos)
-    config = TrackerConfig(args.max_age, args.min_score, hungarian=args.method == "hungarian")
     detections = read_results(args.results)
     missing = [token for token in infos.tokens if token not in detections]
     if missing:
@@ -49,8 +51,12 @@ def run(args: argparse.Namespace) -> None:
             f"{args.results}: lacks {len(missing)} of the {len(infos)} samples of {args.infos}, such as {missing[0]}; "
             "give the info file of the results' own split"
         )
-    tracks = track(frames_of(infos), detections, config)
-    write_json(out, {"meta": META, "results": tracks})
+    if args.method == "identity":
+        meta, tracks = DETECTOR_META, track_results(frames_of(infos), detections, args.min_score)
+    else:
+        config = TrackerConfig(args.max_age, args.min_score, hungarian=args.method == "hungarian")
+        meta, tracks = META, track(frames_of(infos), detections, config)
+    write_json(out, {"meta": meta, "results": tracks})
     print(f"wrote {out}: {sum(map(len, tracks.values()))} boxes of tracks in {len(tracks)} samples")
     if args.evaluate:
         from training.evaluation.tracking_eval import evaluate_tracks, tracking_table

@@ -39,16 +39,14 @@ class KeyframeTracker:
 
 
 def track_results(
-    frames: Iterable[TrackedFrame], detections: Mapping[str, Sequence[Entry]], min_score: float, max_unseen: float
+    frames: Iterable[TrackedFrame], detections: Mapping[str, Sequence[Entry]], min_score: float
 ) -> dict[str, list[Entry]]:
     """Return tracking entries by sample token, from detection entries by sample token.
 
     A results file does not say which queries made its entries, so distance alone decides here.
     Frames must come in the order of time, scene after scene. Ids begin at 1 in every scene.
     """
-    config = TrackerConfig(
-        0, 0, len(TRACKED_CLASSES), birth_score=min_score, keep_score=min_score, max_unseen=max_unseen
-    )
+    config = TrackerConfig(0, 0, len(TRACKED_CLASSES), birth_score=min_score, keep_score=min_score)
     state, time, results = TrackerState.fresh(config), 0.0, {}
     for frame in frames:
         if frame.is_first:

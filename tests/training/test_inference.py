@@ -1,0 +1,258 @@
+"""`streampetr test` from end to end: a small synthetic world, a tiny model without knowledge, the devkit as judge."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from streampetr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from streampetr_core.config import NUSCENES_CLASSES
+from streampetr_core.decode import decode_detections
+from streampetr_core.errors import StreampetrError
+from streampetr_core.frame import Frame
+from streampetr_core.geometry import invert_transform, projection
+from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
+from tests.core.models import lively_detector, tiny_config
+from tests.training import golden
+from training.commands import test as command
+from training.data.images import read_image
+from training.data.infos import CAMERAS, Infos
+from training.data.infos_file import save_infos
+from training.data.prepare import prepare
+from training.data.source import open_split
+from training.evaluation.greedy_tracker import TRACKED_CLASSES
+from training.evaluation.inference import InferenceConfig, infer
+from training.evaluation.results import frame_results, read_results
+from training.synth import WorldOptions, write_world
+
+WORLD = WorldOptions(scenes=2, samples=3, seed=3, width=128, height=72)
+MODEL = tiny_config(num_learned=40, num_propagated=16, num_admitted=16, memory_length=48)
+FAR = np.array([400_000.0, 5_000_000.0, 100.0])  # metres, as UTM coordinates are
+
+
+def save_lively(path, **changes):
+    model = replace(MODEL, **changes)
+    state = {k: v for k, v in lively_detector(model).state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_checkpoint(Checkpoint(model, state, "none", "made for a test"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("inference") / "world"
+    write_world(root, WORLD)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_lively(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def infos(root):
+    return open_split(root)[0]
+
+
+def find(infos, root, checkpoint, **options):
+    """Return the detections of every sample, bit for bit the same on every call."""
+    outputs = infer(infos, root, InferenceConfig(checkpoint, device="cpu", threads=1, **options))
+    assert [output.token for output in outputs] == list(infos.tokens)
+    return [output.detections for output in outputs]
+
+
+@pytest.fixture(scope="module")
+def found(infos, root, checkpoint):
+    return find(infos, root, checkpoint)
+
+
+def some(infos, choose):
+    return Infos.from_keyframes(infos.header, [keyframe for keyframe in infos if choose(keyframe)])
+
+
+def test_results_are_those_of_stepping_the_detector_by_hand(infos, root, checkpoint, found):
+    detector = load_checkpoint(checkpoint).detector().requires_grad_(False)
+    memory, previous = detector.fresh_memory(), None
+    for keyframe, expected in zip(infos, found, strict=True):
+        previous = keyframe if keyframe.previous == "" else previous
+        predictions, memory = detector.step(frame_of(keyframe, previous, root), memory)
+        ours = frame_results(decode_detections(predictions, MODEL)[0], keyframe, MODEL.class_names)
+        assert_alike(ours, expected, 1e-4)
+        previous = keyframe
+
+
+def frame_of(keyframe, previous, root):
+    images, intrinsics, img_P_ref = [], [], []
+    for camera in keyframe.cameras:
+        plan = plan_resize(WORLD.width, WORLD.height, MODEL)
+        images.append(torch.from_numpy(resize_crop_exact(read_image(root / camera.path), plan)))
+        intrinsics.append(plan.input_T_source @ camera.intrinsics)
+        img_P_ref.append(projection(intrinsics[-1], invert_transform(camera.ref_T_cam)))
+    return Frame(
+        normalise(torch.stack(images), MODEL)[None],
+        torch.from_numpy(np.stack(intrinsics)).float()[None],
+        torch.from_numpy(np.stack(img_P_ref)).float()[None],
+        torch.from_numpy(invert_transform(keyframe.world_T_ref) @ previous.world_T_ref).float()[None],
+        torch.tensor([(keyframe.timestamp - previous.timestamp) / 1e6]).float(),
+        torch.tensor([keyframe is previous]),
+    )
+
+
+def assert_alike(ours, expected, tolerance):
+    assert [entry["detection_name"] for entry in ours] == [entry["detection_name"] for entry in expected]
+    for key in ("translation", "size", "velocity", "detection_score"):
+        a, b = (np.array([entry[key] for entry in entries]) for entries in (ours, expected))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+def test_every_scene_begins_with_an_empty_memory(infos, root, checkpoint, found):
+    second = infos[len(infos) - 1].scene
+    alone = some(infos, lambda keyframe: keyframe.scene == second)
+    assert 0 < len(alone) < len(infos)
+    assert find(alone, root, checkpoint) == found[-len(alone) :]
+
+
+def test_without_memory_frames_are_independent(infos, root, checkpoint, found):
+    one = some(infos, lambda keyframe: keyframe.token == infos.tokens[1])
+    without = find(infos, root, checkpoint, use_memory=False)
+    assert without[1] == find(one, root, checkpoint)[0]
+    assert without[0] == found[0]
+    assert without[1] != found[1]
+
+
+def test_a_dropped_camera_is_not_looked_at(infos, root, checkpoint, found, tmp_path):
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(root, spoilt)
+    other = {path.name: path for path in (spoilt / "samples" / "CAM_FRONT").iterdir()}
+    for path, picture in zip((spoilt / "samples" / "CAM_BACK").iterdir(), other.values(), strict=True):
+        shutil.copy(picture, path)
+    dropped = find(infos, root, checkpoint, dropped_cameras=("CAM_BACK",))
+    assert dropped == find(infos, spoilt, checkpoint, dropped_cameras=("CAM_BACK",))
+    assert dropped != found
+    assert find(infos, spoilt, checkpoint) != found
+
+
+def test_large_coordinates_and_times_cost_no_precision(infos, root, checkpoint, found):
+    def moved(keyframe):
+        pose = replace(keyframe.world_T_base, translation=keyframe.world_T_base.translation + FAR)
+        return replace(keyframe, world_T_base=pose, timestamp=keyframe.timestamp + 10**15)
+
+    far = find(Infos.from_keyframes(infos.header, [moved(keyframe) for keyframe in infos]), root, checkpoint)
+    for entries, expected in zip(far, found, strict=True):
+        here = [entry | {"translation": (entry["translation"] - FAR).tolist()} for entry in entries]
+        assert_alike(here, expected, 1e-3)
+
+
+def test_fast_resize_is_another_path_to_nearly_the_same(infos, root, checkpoint, found):
+    first = some(infos, lambda keyframe: keyframe.token == infos.tokens[0])
+    (fast,) = find(first, root, checkpoint, pixels="fast")
+    assert fast != found[0]
+    assert [entry["detection_score"] for entry in fast][0] == pytest.approx(found[0][0]["detection_score"], abs=0.05)
+
+
+def test_the_order_of_classes_is_the_checkpoints_own(infos, root, found, tmp_path):
+    """Files name classes, so a checkpoint of another order needs no care."""
+    turned = save_lively(tmp_path / "turned.safetensors", class_names=NUSCENES_CLASSES[::-1])
+    one = some(infos, lambda keyframe: keyframe.token == infos.tokens[0])
+    names = [{entry["detection_name"] for entry in entries} for entries in (find(one, root, turned)[0], found[0])]
+    assert names[0] and names[1]
+    turn = dict(zip(NUSCENES_CLASSES, NUSCENES_CLASSES[::-1], strict=True))
+    best = [entries[0]["detection_name"] for entries in (find(one, root, turned)[0], found[0])]
+    assert turn[best[0]] == best[1]
+
+
+def run(root, checkpoint, out, *options):
+    golden.run_command(command, root, "--checkpoint", checkpoint, "--out", out, "--device", "cpu", *options)
+
+
+def test_two_processes_write_the_same_bytes_as_one(root, checkpoint, tmp_path, capsys):
+    tracked = ("--eval", "bbox", "track", "--tracker", "identity", "--threads", 1)
+    run(root, checkpoint, tmp_path / "one", *tracked)
+    printed = capsys.readouterr().out
+    assert "mAP 0.0" in printed and "AMOTA" in printed
+    run(root, checkpoint, tmp_path / "two", *tracked, "--format-only", "--jobs", 2)
+    for name in ("results_nusc.json", "tracking_result.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    written = {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*.json")}
+    metrics = {"metrics_summary.json", "metrics_details.json"}
+    results = {"results_nusc.json", "tracking_result.json"}
+    assert written >= results | metrics | {f"tracking_metrics/{name}" for name in metrics}
+    check_tracks(read_results(tmp_path / "one" / "tracking_result.json"))
+    assert json.loads((tmp_path / "one" / "tracking_result.json").read_text())["meta"]["use_camera"]
+
+
+def check_tracks(tracks):
+    for entries in tracks.values():
+        ids = [entry["tracking_id"] for entry in entries]
+        assert len(ids) == len(set(ids))
+        assert {entry["tracking_name"] for entry in entries} <= set(TRACKED_CLASSES)
+    per_frame = [{entry["tracking_id"] for entry in entries} for entries in tracks.values()]
+    assert any(a & b for a, b in zip(per_frame, per_frame[1:], strict=False))
+
+
+@pytest.mark.parametrize("tracker", ["greedy", "hungarian"])
+def test_the_published_trackers_work_on_an_info_file_too(root, checkpoint, tmp_path, tracker):
+    (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
+    options = ("--dataroot", root, "--eval", "track", "--tracker", tracker, "--format-only", "--no-memory")
+    run(path, checkpoint, tmp_path / "out", *options)
+    check_tracks(read_results(tmp_path / "out" / "tracking_result.json"))
+
+
+def test_classes_that_the_data_does_not_know_are_named(root, tmp_path):
+    trams = save_lively(tmp_path / "trams.safetensors", class_names=("tram", *NUSCENES_CLASSES[1:]))
+    with pytest.raises(StreampetrError, match="classes tram are none of the info file's"):
+        run(root, trams, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--split", "val"), "no scenes of split 'val'; there are those of: synth_val"),
+        (("--version", "v1.0-mini"), "no nuScenes tables of version 'v1.0-mini' here; there are: v1.0-synth"),
+        (("--drop-cameras", "CAM_TOP"), "--drop-cameras CAM_TOP: no such camera; there are: CAM_FRONT, "),
+        (("--drop-cameras", *CAMERAS), "all cameras are dropped; leave at least one"),
+        (("--jobs", 0), "--jobs 0: give a number from 1 to 64"),
+        (("--threads", 0), "--threads 0: give 1 or more"),
+    ],
+)
+def test_bad_options_are_named(root, checkpoint, tmp_path, options, message):
+    with pytest.raises(StreampetrError, match=message):
+        run(root, checkpoint, tmp_path / "out", *options)
+
+
+def test_bad_files_are_named(root, checkpoint, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StreampetrError, match=r"file/out: cannot be written \(Not a directory\); choose another"):
+        run(root, checkpoint, tmp_path / "file" / "out")
+    with pytest.raises(StreampetrError, match="no such model file"):
+        run(root, tmp_path / "none.safetensors", tmp_path / "out")
+    with pytest.raises(StreampetrError, match=r"no nuScenes tables of version '\(any\)'|there is no <version>"):
+        run(tmp_path, checkpoint, tmp_path / "out")
+    with pytest.raises(StreampetrError, match="no such info file"):
+        run(tmp_path / "infos.npz", checkpoint, tmp_path / "out")
+    (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
+    with pytest.raises(StreampetrError, match="its split is 'synth_val', not 'train'; give the info file of 'train'"):
+        run(path, checkpoint, tmp_path / "out", "--dataroot", root, "--split", "train")
+    with pytest.raises(StreampetrError, match=r"CAM_FRONT.*no such image, and 35 more are missing; check dataroot"):
+        run(path, checkpoint, tmp_path / "out")
+
+
+def test_without_annotations_only_results_are_written(root, checkpoint, infos, tmp_path):
+    path = tmp_path / "infos" / "test.npz"
+    save_infos(Infos(replace(infos.header, annotated=False), infos.columns), path)
+    with pytest.raises(StreampetrError, match=r"test\.npz: has no annotations to evaluate against; use --format-only"):
+        run(path, checkpoint, tmp_path / "out", "--dataroot", root)
+    run(path, checkpoint, tmp_path / "out", "--dataroot", root, "--format-only")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results_nusc.json"]
+
+
+def test_a_damaged_image_stops_all_processes(root, checkpoint, tmp_path):
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(root, spoilt)
+    image = sorted((spoilt / "samples" / "CAM_BACK").iterdir())[-1]
+    image.write_bytes(image.read_bytes()[:500])
+    with pytest.raises(StreampetrError, match=f"{image.name}: a damaged image"):
+        run(spoilt, checkpoint, tmp_path / "out", "--jobs", 2)
