@@ -51,7 +51,15 @@ setup(
     ],
     extras_require={
         "ros": ["rosbags>=0.11"],
-        "training": ["matplotlib", "motmetrics>=1.4", "nuscenes-devkit>=1.2", "numpy<2", "pandas", "pyquaternion"],
+        "training": [
+            "matplotlib",
+            "motmetrics>=1.4",
+            "nuscenes-devkit>=1.2",
+            "numpy<2",
+            "pandas",
+            "pyquaternion",
+            "shapely",
+        ],
         "runtime": ["onnx", "onnxruntime", "openvino"],
         "viz": ["rerun-sdk"],
         "flash": ["flash-attn"],

@@ -266,3 +266,13 @@ def test_bad_info_files_are_named(world, tmp_path):
     np.savez(path, header=np.array([Path()], dtype=object))
     with pytest.raises(StreampetrError, match="not a readable info file"):
         load_infos(path)
+
+
+def test_keyframes_can_be_counted_from_the_end(case):
+    _, infos = case
+    last = len(infos) - 1
+    assert infos[-1].token == infos[last].token == infos.tokens[-1]
+    np.testing.assert_array_equal(infos[-1].objects.boxes_G7, infos[last].objects.boxes_G7)
+    assert len(infos[-1].cameras[0].objects) == len(infos[last].cameras[0].objects)
+    with pytest.raises(IndexError):
+        infos[last + 1]
