@@ -26,7 +26,7 @@ from training.synth import WorldOptions, write_world
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic") / "world"
-    write_world(root, WorldOptions(scenes=2, samples=3, width=352, height=198, sweeps=True))
+    write_world(root, WorldOptions(scenes=2, samples=3, width=352, height=198))
     return root
 
 
@@ -155,11 +155,14 @@ def test_a_test_set_has_no_annotations(world, tmp_path):
     assert len(infos[0].objects) == len(infos[0].cameras[0].objects) == 0
 
 
-def test_official_versions_have_official_splits(tmp_path):
+def test_official_versions_have_official_splits_and_sweeps_are_left_out(tmp_path):
     root = tmp_path / "mini"
-    write_world(root, WorldOptions(scenes=1, samples=2, width=64, height=36, version="v1.0-mini"))
+    write_world(root, WorldOptions(scenes=1, samples=2, width=64, height=36, sweeps=True, version="v1.0-mini"))
     (path,) = prepare(root, "v1.0-mini", tmp_path)
     assert path.name == "infos_v1.0-mini_mini_val.npz"
+    infos = load_infos(path)
+    assert len(infos) == 2
+    assert all(name.startswith("samples/") for name in infos.image_paths())
     assert set(splits_of(open_tables(root, "v1.0-mini"))) == {"mini_train", "mini_val"}
 
 
