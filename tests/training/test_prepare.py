@@ -15,6 +15,7 @@ from pyquaternion import Quaternion
 
 from streampetr_core.errors import StreampetrError
 from tests.training import golden
+from tests.training.worlds import write_small_world
 from training.commands import prepare as prepare_command
 from training.data.infos import CAMERAS, CLASSES_2D
 from training.data.infos_file import load_infos
@@ -26,8 +27,7 @@ from training.synth import WorldOptions, write_world
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic") / "world"
-    write_world(root, WorldOptions(scenes=2, samples=3, width=352, height=198))
-    return root
+    return write_small_world(root, samples=3, width=352, height=198)
 
 
 @pytest.fixture(scope="module", params=["synthetic", "real"])
@@ -260,7 +260,7 @@ def test_bad_info_files_are_named(world, tmp_path):
         load_infos(path)
     for content in (original[: len(original) // 2], b"", b"no archive at all"):
         path.write_bytes(content)
-        with pytest.raises(StreampetrError, match=r"infos_v1\.0-synth_synth_val\.npz: not a readable info file"):
+        with pytest.raises(StreampetrError, match=r"infos_v1\.0-synth_everything\.npz: not a readable info file"):
             load_infos(path)
     np.savez(path, header=np.array(json.dumps({"format": "streampetr infos 1", "version": "", "split": "",
                                                "annotated": True})))  # fmt: skip
