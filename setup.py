@@ -67,8 +67,10 @@ setup(
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",
             "init = streampetr_core.commands.init",
+            "plot = training.commands.plot",
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
+            "visualize = training.commands.visualize",
         ],
     },
 )
