@@ -10,7 +10,7 @@ from streampetr_core.drawing import Colour
 
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 _PADDING = 2
-_DARK = (24, 24, 24)
+_DARK = (32, 32, 32)
 _NOTHING = np.empty((0, 4))
 
 Corner = tuple[int, int]  # left, top of a label in pixels
@@ -47,17 +47,17 @@ def draw_labels(
 ) -> None:
     """Write texts just above their anchors (D, 2), most important first.
 
-    They are dark on plates of the given colours, or without `plates` in these colours themselves. They stay off the
-    rectangles `keep_clear` (K, 4; left, top, right, bottom). Texts for which there is no room are left out: a crowd of
-    unreadable ones says less.
+    They are dark on plates of the given colours, or without `plates` in these colours on dark ground. They stay off
+    the rectangles `keep_clear` (K, 4; left, top, right, bottom). Texts for which there is no room are left out: a crowd
+    of unreadable ones says less.
     """
     sizes = [label_size(text) for text in texts]
     places = place_labels(anchors, sizes, (image.shape[1], image.shape[0]), keep_clear)
     for place, (width, height), text, colour in zip(places, sizes, texts, colours, strict=True):
         if place is not None:
             left, top = place
-            if plates:
-                cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), colour, cv2.FILLED)
+            plate = colour if plates else _DARK
+            cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), plate, cv2.FILLED)
             origin = (left + _PADDING, top + height - _PADDING - 1)
             cv2.putText(image, text, origin, _FONT, _SCALE, _DARK if plates else colour, 1, cv2.LINE_AA)
 

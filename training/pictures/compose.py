@@ -22,7 +22,7 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import box_corners, transform_points
 from streampetr_core.labels import draw_labels
 from training.pictures.results import Boxes
-from training.pictures.samples import TRAIL_SECONDS, CameraView, SampleView
+from training.pictures.views import TRAIL_SECONDS, CameraView, SampleView
 
 Picture = NDArray[np.uint8]  # blue, green, red
 
@@ -52,12 +52,13 @@ def compose(view: SampleView) -> Picture:
 
 
 def _banner(view: SampleView) -> str:
-    time = datetime.fromtimestamp(view.timestamp, timezone.utc)
+    moment, found = view.moment, view.found
+    time = datetime.fromtimestamp(moment.timestamp, timezone.utc)
     parts = [
-        view.scene,
-        f"sample {view.number + 1} of {view.number_in_scene}, {view.seconds:.1f} s",
+        moment.scene,
+        f"sample {moment.number + 1} of {moment.number_in_scene}, {moment.seconds:.1f} s",
         f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 100_000} UTC",
-        f"{len(view.predictions)} of {view.num_results} boxes (score from {view.lowest_score:g})",
+        f"{len(found.boxes)} of {found.total} boxes (score from {found.lowest_score:g})",
     ]
     if view.truth is not None:
         parts.append(f"{int(view.truth.has_points_D.sum())} true objects")
@@ -67,18 +68,18 @@ def _banner(view: SampleView) -> str:
 def _camera_tile(camera: CameraView, view: SampleView) -> Picture:
     image = _read_at_width(camera, _TILE_WIDTH)
     tile_P_world = np.diag([*np.array(image.shape[1::-1]) / camera.size, 1.0, 1.0]) @ camera.img_P_world
-    predictions = view.predictions
-    colours = _colours(predictions)
+    found = view.found.boxes
+    colours = _colours(found)
     if view.truth is not None:
         corners = view.truth.boxes.corners_D83[view.truth.has_points_D]
         draw_corners(image, tile_P_world, corners, [TRUTH] * len(corners), 1, cross=False)
     # Over the truth, so that white is left where it was missed; the best box comes last, so that it lies on top.
-    draw_corners(image, tile_P_world, predictions.corners_D83[::-1], colours[::-1], 2)
+    draw_corners(image, tile_P_world, found.corners_D83[::-1], colours[::-1], 2)
     size = image.shape[1], image.shape[0]
-    outlines = box_outlines(tile_P_world, predictions.corners_D83, size)
+    outlines = box_outlines(tile_P_world, found.corners_D83, size)
     anchors = np.c_[(outlines[:, 0] + outlines[:, 2]) / 2, outlines[:, 1]]
     tile = labelled_tile(Tile(camera.name, image), _TILE_WIDTH)
-    draw_labels(tile, anchors, _labels(predictions), colours)
+    draw_labels(tile, anchors, _labels(found), colours)
     cv2.rectangle(tile, (0, 0), (size[0] - 1, size[1] - 1), _DARK, 1)  # neighbours do not run into each other
     return tile
 
@@ -96,23 +97,25 @@ def _read_at_width(camera: CameraView, width: int) -> Picture:
 def _seen_from_above(view: SampleView, window: BirdsEye) -> Picture:
     image = birds_eye_ground(window, _VEHICLE)
     base_T_world = view.base_T_world
-    for name, points in view.trails:
-        draw_trail(image, window, transform_points(base_T_world, points), class_colour(name))
-    predictions = view.predictions
-    colours = _colours(predictions)
-    corners = transform_points(base_T_world, predictions.corners_D83)
+    found, colours = view.found.boxes, _colours(view.found.boxes)
+    if view.found.trails:
+        for points, colour in zip(view.found.trails, colours, strict=True):
+            draw_trail(image, window, transform_points(base_T_world, points), colour)
+    corners = transform_points(base_T_world, found.corners_D83)
     draw_footprints(image, window, corners, colours, fill=0.55)
+    all_corners = corners
     if view.truth is not None:
         greys = [TRUTH if has_points else TRUTH_WITHOUT_POINTS for has_points in view.truth.has_points_D]
-        draw_footprints(image, window, transform_points(base_T_world, view.truth.boxes.corners_D83), greys)
+        true_corners = transform_points(base_T_world, view.truth.boxes.corners_D83)
+        draw_footprints(image, window, true_corners, greys)
         _draw_velocities(image, window, view, view.truth.boxes, greys)
-    _draw_velocities(image, window, view, predictions, colours)
-    pixels = window.pixels(corners[:, :4])
-    anchors = np.c_[pixels[..., 0].mean(axis=1), pixels[..., 1].min(axis=1)]
-    inside = ((anchors >= 0) & (anchors < [window.width, window.height])).all(axis=1)
-    anchors[~inside] = np.nan
-    boxes = np.c_[pixels.min(axis=1), pixels.max(axis=1)]
-    draw_labels(image, anchors, _labels(predictions), colours, plates=False, keep_clear=boxes)
+        all_corners = np.concatenate([corners, true_corners])
+    _draw_velocities(image, window, view, found, colours)
+    pixels = window.pixels(all_corners[:, :4])
+    rectangles = np.c_[pixels.min(axis=1), pixels.max(axis=1)]
+    anchors = np.c_[rectangles[:, [0, 2]].mean(axis=1), rectangles[:, 1]][: len(corners)]
+    anchors[((anchors < 0) | (anchors >= [window.width, window.height])).any(axis=1)] = np.nan
+    draw_labels(image, anchors, _labels(found), colours, plates=False, keep_clear=rectangles)
     cv2.putText(image, "seen from above, forward is up", (8, window.height - 10), _FONT, 0.45, _DIM, 1, cv2.LINE_AA)
     return image
 
@@ -135,7 +138,7 @@ def _colours(boxes: Boxes) -> list[Colour]:
 
 def _legend(view: SampleView, height: int) -> Picture:
     image = np.full((height, _TILE_WIDTH, 3), _DARK, np.uint8)
-    found = Counter(view.predictions.names)
+    found = Counter(view.found.boxes.names)
     true = Counter()
     if view.truth is not None:
         true.update(np.array(view.truth.boxes.names)[view.truth.has_points_D].tolist())
@@ -160,18 +163,20 @@ def _legend_row(image: Picture, row: int, name: str, counts: tuple[str, str], co
 
 def _legend_symbols(image: Picture, view: SampleView) -> None:
     """Explain how boxes, numbers and arrows are to be read, on a car of 4.4 x 2 m that drives to the right."""
-    tracked = any(view.predictions.ids)
+    tracked = any(view.found.boxes.ids)
     window = BirdsEye(60, 28, 2.0)
     corners = box_corners([[0, 0, 0, 4.4, 2, 1.5, -np.pi / 2]])
     colour, label = class_colour("car"), "12" if tracked else ".87"
     symbols = [
         ("result; the line marks its front", lambda part: draw_footprints(part, window, corners, [colour], fill=0.55)),
         (_label_meaning(tracked), lambda part: draw_labels(part, np.array([[30.0, 20.0]]), [label], [colour])),
-        ("way of the next second", lambda part: draw_velocities(part, window, [[0, 3]], [[0, -6]], [colour])),
+        ("where it is in a second", lambda part: draw_velocities(part, window, [[0, 3]], [[0, -6]], [colour])),
     ]
     if tracked:
         way = [[0, 4], [0.2, 2], [0.2, 0], [0, -2], [0, -4]]
-        symbols.append((f"way of the last {TRAIL_SECONDS:.0f} s", lambda part: draw_trail(part, window, way, colour)))
+        symbols.append(
+            (f"where it was in the last {TRAIL_SECONDS:.0f} s", lambda part: draw_trail(part, window, way, colour))
+        )
     if view.truth is not None:
         symbols += [
             ("truth", lambda part: draw_footprints(part, window, corners, [TRUTH])),

@@ -32,18 +32,6 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def select(self, indices: Sequence[int]) -> "Boxes":
-        """Return the boxes of these indices, in their order."""
-        indices = list(indices)
-        return Boxes(
-            self.corners_D83[indices],
-            self.centres_D3[indices],
-            self.velocities_D2[indices],
-            tuple(self.names[index] for index in indices),
-            self.scores_D[indices],
-            tuple(self.ids[index] for index in indices),
-        )
-
 
 @dataclass(frozen=True)
 class Results:

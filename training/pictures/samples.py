@@ -12,53 +12,8 @@ from nuscenes.nuscenes import NuScenes
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, invert_transform, projection, transform_from_quaternion
-from training.pictures.results import Boxes, Results, world_boxes
-
-# Row by row as the pictures show them.
-CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
-TRAIL_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class CameraView:
-    """One image and the projection from the world into it, through the vehicle's pose at its exposure."""
-
-    name: str
-    path: Path
-    size: tuple[int, int]  # width, height that the projection belongs to
-    img_P_world: Array
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The annotated boxes; the evaluation counts only those with a LiDAR or radar point."""
-
-    boxes: Boxes
-    has_points_D: Array
-
-
-@dataclass(frozen=True)
-class SampleView:
-    """What one picture shows."""
-
-    scene: str
-    token: str
-    number: int  # within the scene, from 0
-    number_in_scene: int
-    timestamp: float  # unix, seconds
-    seconds: float  # since the scene's first sample
-    cameras: tuple[CameraView, ...]
-    base_T_world: Array
-    predictions: Boxes
-    num_results: int  # before the threshold
-    lowest_score: float
-    trails: tuple[tuple[str, Array], ...]  # class and world positions (T, 3), oldest first, of each track shown
-    truth: Truth | None
-
-    @property
-    def file_name(self) -> str:
-        """Name of the picture; names sort by time."""
-        return f"{self.number:04d}_{self.token}.png"
+from training.pictures.results import Results, world_boxes
+from training.pictures.views import CAMERAS, TRAIL_SECONDS, CameraView, Found, Moment, SampleView, Truth
 
 
 @dataclass(frozen=True)
@@ -164,27 +119,21 @@ def _scene_views(
             for track, centre in zip(boxes.ids, boxes.centres_D3, strict=True):
                 past[track].append((seconds, centre))
             if not selection.tokens or token in selection.tokens:
+                trails = _trails(boxes.ids, past, seconds) if results.kind == "tracking" else ()
                 yield SampleView(
-                    scene=scene["name"],
-                    token=token,
-                    number=number,
-                    number_in_scene=scene["nbr_samples"],
-                    timestamp=sample["timestamp"] * 1e-6,
-                    seconds=seconds,
+                    Moment(scene["name"], token, number, scene["nbr_samples"], sample["timestamp"] * 1e-6, seconds),
                     cameras=tuple(_camera(tables, sample, name) for name in CAMERAS),
                     base_T_world=invert_transform(_world_T_base(tables, _data_row(tables, sample, "LIDAR_TOP"))),
-                    predictions=boxes,
-                    num_results=len(results.rows[token]),
-                    lowest_score=selection.lowest_score,
-                    trails=_trails(boxes, past, seconds) if results.kind == "tracking" else (),
+                    found=Found(boxes, len(results.rows[token]), selection.lowest_score, trails),
                     truth=_truth(tables, sample) if selection.with_truth else None,
                 )
         token, number = sample["next"], number + 1
 
 
-def _trails(boxes: Boxes, past: dict[str, list[tuple[float, Array]]], now: float) -> tuple[tuple[str, Array], ...]:
-    recent = [[centre for time, centre in past[track] if now - time <= TRAIL_SECONDS] for track in boxes.ids]
-    return tuple((name, np.array(points)) for name, points in zip(boxes.names, recent, strict=True))
+def _trails(tracks: Sequence[str], past: dict[str, list[tuple[float, Array]]], now: float) -> tuple[Array, ...]:
+    return tuple(
+        np.array([centre for seconds, centre in past[track] if now - seconds <= TRAIL_SECONDS]) for track in tracks
+    )
 
 
 def _data_row(tables: NuScenes, sample: dict[str, Any], channel: str) -> dict[str, Any]:

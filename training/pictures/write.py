@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from streampetr_core.errors import StreampetrError
 from training.pictures.compose import compose
-from training.pictures.samples import SampleView
+from training.pictures.views import SampleView
 
 _PNG_COMPRESSION = 3
 
@@ -21,7 +21,7 @@ def write_pictures(scenes: Sequence[Sequence[SampleView]], folder: Path, jobs: i
     Raises:
         StreampetrError: a damaged image, or a folder that cannot be written.
     """
-    paths = [[folder / view.scene / view.file_name for view in of_scene] for of_scene in scenes]
+    paths = [[folder / view.moment.scene / view.moment.file_name for view in of_scene] for of_scene in scenes]
     tasks = [task for views, names in zip(scenes, paths, strict=True) for task in zip(views, names, strict=True)]
     try:
         for names in paths:
