@@ -1,10 +1,10 @@
-# make demo | test | lint | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
+# make demo | test | lint | parity | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
 # ARGS are passed on to the demo or to pytest.
 BIN := .venv/bin
 PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 ARGS ?=
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint parity setup clean
 
 demo: setup
 	@$(BIN)/streampetr demo $(ARGS)
@@ -16,6 +16,9 @@ lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 # -S: set-up takes nothing but the standard library, and the start-up hooks of a half-made .venv may be broken.
+parity: setup
+	@$(BIN)/python -m tests.core.parity_table $(ARGS)
+
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: no $(PYTHON): apt-get install -y python3-venv" >&2; exit 1; }
 	@$(PYTHON) -S scripts/setup_env.py
