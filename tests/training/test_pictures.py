@@ -220,7 +220,7 @@ def run(*arguments):
 
 def test_pictures_and_videos_of_every_scene(root, tables, truth_files, tmp_path, capsys):
     run(truth_files["tracking"], "--dataroot", root, "--out", tmp_path / "out", "--video", "--fps", 5, "--jobs", 2)
-    assert "wrote 6 pictures and 2 videos of tracking results" in capsys.readouterr().out
+    assert "wrote 6 pictures and 2 MP4 of tracking results" in capsys.readouterr().out
     for scene in tables.scene:
         pictures = sorted((tmp_path / "out" / scene["name"]).glob("*.png"))
         tokens = [sample["token"] for sample in tables.sample if sample["scene_token"] == scene["token"]]
@@ -331,9 +331,11 @@ def broken_root(root, tmp_path):
 
 def test_missing_and_damaged_images_are_named(broken_root, truth_files, tmp_path):
     images = sorted((broken_root / "samples" / "CAM_BACK").glob("*.jpg"))
-    images[0].write_bytes(images[0].read_bytes()[:100])
-    with pytest.raises(StreampetrError, match=f"{images[0].name}: a damaged image"):
-        run(truth_files["detection"], "--dataroot", broken_root, "--jobs", 2, "--out", tmp_path / "out")
+    content = images[0].read_bytes()
+    for jobs, damaged in ((1, b""), (1, content[: len(content) // 2]), (2, content[:100])):
+        images[0].write_bytes(damaged)
+        with pytest.raises(StreampetrError, match=f"{images[0].name}: a damaged image"):
+            run(truth_files["detection"], "--dataroot", broken_root, "--jobs", jobs, "--out", tmp_path / "out")
     images[0].unlink()
     with pytest.raises(StreampetrError, match=rf"{images[0].name}: no such image \(1 of 36 are missing\)"):
         run(truth_files["detection"], "--dataroot", broken_root)

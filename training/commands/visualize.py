@@ -57,5 +57,5 @@ def run(args: argparse.Namespace) -> None:
     pictures = write_pictures(scenes, out, args.jobs)
     for of_scene in pictures if args.video else []:
         write_video(of_scene, out / f"{of_scene[0].parent.name}.mp4", args.fps)
-    videos = f" and {len(pictures)} videos" if args.video else ""
+    videos = f" and {len(pictures)} MP4" if args.video else ""
     print(f"wrote {sum(map(len, pictures))} pictures{videos} of {results.kind} results to {out}")

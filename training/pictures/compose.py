@@ -32,6 +32,8 @@ _TILE_WIDTH = 640
 _REACH = 53.0  # metres; the evaluation looks 50 m far
 _VEHICLE = (3.3, 0.8, 0.87)  # nuScenes' car, a Renault Zoe: metres ahead of its rear axle, behind it, to each side
 _DARK, _LIGHT, _DIM = (32, 32, 32), (240, 240, 240), (150, 150, 150)
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_TAIL = 64  # bytes: some writers put padding behind the end marker
 _ID_LETTERS = 6  # of a track's id are shown: some are 32 letters long
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -87,8 +89,11 @@ def _camera_tile(camera: CameraView, view: SampleView) -> Picture:
 def _read_at_width(camera: CameraView, width: int) -> Picture:
     # A JPEG of twice the width or more is cheaper to decode at half its size.
     mode = cv2.IMREAD_REDUCED_COLOR_2 if camera.size[0] >= 2 * width else cv2.IMREAD_COLOR
-    image = cv2.imread(str(camera.path), mode)
-    if image is None:
+    content = camera.path.read_bytes()
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    # What is missing of a JPEG that was cut off OpenCV would fill with grey.
+    is_cut_off = content.startswith(_JPEG_START) and _JPEG_END not in content[-_JPEG_TAIL:]
+    if image is None or is_cut_off:
         raise StreampetrError(f"{camera.path}: a damaged image; unpack or download it again")
     height = round(width * camera.size[1] / camera.size[0])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
