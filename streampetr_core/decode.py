@@ -30,6 +30,10 @@ class Detections:
         """Return the detections that a bool mask or an index tensor names."""
         return Detections(**{name: value[index] for name, value in vars(self).items()})
 
+    def to(self, device: torch.device | str) -> "Detections":
+        """Return the detections with every tensor on `device`."""
+        return Detections(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 def decode_detections(predictions: Predictions, config: ModelConfig) -> list[Detections]:
     """Return the detections of every batch element: the top class scores whose centres lie in the position range."""

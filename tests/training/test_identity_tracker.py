@@ -16,7 +16,7 @@ from training.data.source import open_split
 from training.data.tables import open_tables
 from training.evaluation.greedy_tracker import TRACKED_CLASSES, TrackedFrame, frames_of
 from training.evaluation.identity_tracker import KeyframeTracker, track_results
-from training.evaluation.results import META, write_json
+from training.evaluation.results import META, frame_tracks, write_json
 from training.evaluation.tracking_eval import evaluate_tracks
 from training.synth import WorldOptions, write_world
 
@@ -138,7 +138,8 @@ def test_keyframes_bring_their_own_motion_and_results_lie_in_the_world():
     tracker, ids = KeyframeTracker(MODEL), []
     for time, x in ((0.0, 0.0), (0.5, 10.0), (1.0, 20.0)):
         frame = keyframe(time, x)
-        (entry,) = tracker.step(detection(frame, [15.0, 3.0, 1.0], 0, 5), None, frame, is_first=time == 0)
+        tracks = tracker.step(detection(frame, [15.0, 3.0, 1.0], 0, 5), None, frame, is_first=time == 0)
+        (entry,) = frame_tracks(tracks, frame, MODEL.class_names)
         assert entry["translation"] == pytest.approx([15.0, 3.0, 1.0], abs=1e-4)
         assert (entry["sample_token"], entry["size"]) == (frame.token, pytest.approx([1.9, 4.6, 1.6]))
         ids.append((entry["tracking_id"], entry["tracking_name"]))
@@ -148,25 +149,24 @@ def test_keyframes_bring_their_own_motion_and_results_lie_in_the_world():
 
 def test_queries_that_were_admitted_carry_ids_on_in_keyframes_too():
     """The class changes for good, which distance alone would not follow."""
-    tracker, ids = KeyframeTracker(MODEL), []
-    admitted_K = torch.tensor([7, *range(8, 23)])
     first, second = keyframe(0.0, 0.0), keyframe(0.5, 0.0)
-    (entry,) = tracker.step(detection(first, [15.0, 3.0, 1.0], 0, 7), admitted_K, first, is_first=True)
-    ids.append(entry["tracking_id"])
-    truck = detection(second, [15.0, 3.0, 1.0], 1, MODEL.num_learned)
-    (entry,) = tracker.step(truck, admitted_K, second, is_first=False)
-    ids.append(entry["tracking_id"])
-    other = replace(truck, queries_D=torch.tensor([3]))
-    new = KeyframeTracker(MODEL)
-    new.step(detection(first, [15.0, 3.0, 1.0], 0, 7), admitted_K, first, is_first=True)
-    ids.append(new.step(other, admitted_K, second, is_first=False)[0]["tracking_id"])
-    assert ids == ["1", "1", "2"]
+    car, truck = detection(first, [15.0, 3.0, 1.0], 0, 7), detection(second, [15.0, 3.0, 1.0], 1, MODEL.num_learned)
+    admitted_K = torch.tensor([7, *range(8, 23)])
+
+    def ids_with_query(query):
+        tracker = KeyframeTracker(MODEL)
+        before = tracker.step(car, admitted_K, first, is_first=True)
+        after = tracker.step(replace(truck, queries_D=torch.tensor([query])), admitted_K, second, is_first=False)
+        return before.ids_T.tolist() + after.ids_T.tolist()
+
+    assert ids_with_query(MODEL.num_learned) == [1, 1]
+    assert ids_with_query(3) == [1, 2]
 
 
 def test_classes_that_nuscenes_does_not_track_and_a_new_scene():
     tracker, frame = KeyframeTracker(MODEL), keyframe(0.0, 0.0)
     barrier = MODEL.class_names.index("barrier")
-    assert tracker.step(detection(frame, [5.0, 0, 0], barrier, 0), None, frame, is_first=True) == []
+    assert len(tracker.step(detection(frame, [5.0, 0, 0], barrier, 0), None, frame, is_first=True)) == 0
     for _ in range(2):
-        (entry,) = tracker.step(detection(frame, [5.0, 0, 0], 0, 0), None, frame, is_first=True)
-        assert entry["tracking_id"] == "1"
+        tracks = tracker.step(detection(frame, [5.0, 0, 0], 0, 0), None, frame, is_first=True)
+        assert tracks.ids_T.tolist() == [1]

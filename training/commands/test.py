@@ -14,13 +14,14 @@ Example:
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streampetr_core.errors import StreampetrError
 
 if TYPE_CHECKING:
     from training.data.infos import Infos
-    from training.evaluation.inference import FrameOutput, InferenceConfig
+    from training.evaluation.inference import InferenceConfig, SplitOutput
+    from training.evaluation.results import Entry
 
 TRACKERS = ("greedy", "hungarian", "identity")
 _MOST_JOBS = 64
@@ -51,21 +52,30 @@ def run(args: argparse.Namespace) -> None:
     """Write results, print tables."""
     from training.data.source import open_split
     from training.evaluation.inference import infer
-    from training.evaluation.results import write_results
+    from training.evaluation.results import frame_results, write_json, write_results
 
     config = _config(args)
     _check_writable(args.out)
     infos, dataroot = open_split(args.data, args.dataroot, args.version, args.split)
-    if not (infos.header.annotated or args.format_only):
-        raise StreampetrError(f"{args.data}: has no annotations to evaluate against; use --format-only")
-    outputs = infer(infos, dataroot, config)
-    results = args.out / "results_nusc.json"
-    write_results(results, {output.token: output.detections for output in outputs})
-    print(f"wrote {results}: {sum(len(output.detections) for output in outputs)} boxes in {len(outputs)} samples")
+    if not args.format_only:
+        _check_evaluable(args, infos, dataroot)
+    output = infer(infos, dataroot, config)
+    pairs = zip(infos, output.frames, strict=True)
+    detections = {
+        keyframe.token: frame_results(frame.detections, keyframe, output.class_names) for keyframe, frame in pairs
+    }
+    path = args.out / "results_nusc.json"
+    write_results(path, detections)
+    print(f"wrote {path}: {sum(map(len, detections.values()))} boxes in {len(detections)} samples")
     if "bbox" in args.eval and not args.format_only:
-        _evaluate_detections(results, dataroot, infos)
+        _evaluate_detections(path, dataroot, infos)
     if "track" in args.eval:
-        _track(args, outputs, dataroot, infos)
+        path = args.out / "tracking_result.json"
+        tracks = _track(args.tracker, infos, output, detections)
+        write_json(path, tracks)
+        print(f"wrote {path}: {sum(map(len, tracks['results'].values()))} boxes of tracks in {len(infos)} samples")
+        if not args.format_only:
+            _evaluate_tracks(path, dataroot, infos)
 
 
 def _config(args: argparse.Namespace) -> "InferenceConfig":
@@ -103,30 +113,45 @@ def _check_writable(out: Path) -> None:
         ) from error
 
 
-def _evaluate_detections(results: Path, dataroot: Path, infos: "Infos") -> None:
+def _check_evaluable(args: argparse.Namespace, infos: "Infos", dataroot: Path) -> None:
+    from training.data.tables import check_version
+    from training.evaluation.tracking_eval import load_evaluator
+
+    if not infos.header.annotated:
+        raise StreampetrError(f"{args.data}: has no annotations to evaluate against; use --format-only")
+    check_version(dataroot, infos.header.version)
+    if "track" in args.eval:
+        load_evaluator()
+
+
+def _evaluate_detections(path: Path, dataroot: Path, infos: "Infos") -> None:
     from training.data.tables import open_tables
     from training.evaluation.detection import detection_table, evaluate_detections
 
     tables = open_tables(dataroot, infos.header.version)
-    print(detection_table(evaluate_detections(results, tables, infos.header.split, results.parent)))
+    print(detection_table(evaluate_detections(path, tables, infos.header.split, path.parent)))
 
 
-def _track(args: argparse.Namespace, outputs: "list[FrameOutput]", dataroot: Path, infos: "Infos") -> None:
-    from training.evaluation.greedy_tracker import META, TrackerConfig, frames_of, track
-    from training.evaluation.results import META as DETECTOR_META
-    from training.evaluation.results import write_json
+def _track(tracker: str, infos: "Infos", output: "SplitOutput", detections: "dict[str, list[Entry]]") -> dict[str, Any]:
+    """Return the content of a tracking file."""
+    from training.evaluation import greedy_tracker, results
+
+    if tracker == "identity":
+        pairs = zip(infos, output.frames, strict=True)
+        tracks = {
+            keyframe.token: results.frame_tracks(frame.tracks, keyframe, output.class_names)
+            for keyframe, frame in pairs
+        }
+        return {"meta": results.META, "results": tracks}
+    config = greedy_tracker.TrackerConfig(hungarian=tracker == "hungarian")
+    tracks = greedy_tracker.track(greedy_tracker.frames_of(infos), detections, config)
+    return {"meta": greedy_tracker.META, "results": tracks}
+
+
+def _evaluate_tracks(path: Path, dataroot: Path, infos: "Infos") -> None:
     from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
 
-    if args.tracker == "identity":
-        meta, tracks = DETECTOR_META, {output.token: output.tracks for output in outputs}
-    else:
-        detections = {output.token: output.detections for output in outputs}
-        config = TrackerConfig(hungarian=args.tracker == "hungarian")
-        meta, tracks = META, track(frames_of(infos), detections, config)
-    path = args.out / "tracking_result.json"
-    write_json(path, {"meta": meta, "results": tracks})
-    print(f"wrote {path}: {sum(map(len, tracks.values()))} boxes of tracks in {len(tracks)} samples")
-    if not args.format_only:
-        header = infos.header
-        summary = evaluate_tracks(path, dataroot, header.version, header.split, args.out / "tracking_metrics")
-        print(tracking_table(summary))
+    header = infos.header
+    print(
+        tracking_table(evaluate_tracks(path, dataroot, header.version, header.split, path.parent / "tracking_metrics"))
+    )

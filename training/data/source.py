@@ -6,7 +6,7 @@ from streampetr_core.errors import StreampetrError
 from training.data.infos import Infos
 from training.data.infos_file import load_infos
 from training.data.prepare import read_split
-from training.data.tables import open_tables, splits_of
+from training.data.tables import open_tables, splits_of, versions_of
 
 _EVALUATED = ("val", "test", "mini_val")  # what is meant where no split is named
 
@@ -36,10 +36,13 @@ def open_split(
 
 
 def _read_root(root: Path, version: str | None, split: str | None) -> Infos:
-    versions = sorted(file.parent.name for file in root.glob("*/scene.json"))
-    if version is None and len(versions) > 1:
-        raise StreampetrError(f"{root}: holds several versions; choose one with --version: {', '.join(versions)}")
-    tables = open_tables(root, version or (versions or ["(any)"])[0])
+    if version is None:
+        versions = versions_of(root)
+        if len(versions) != 1:
+            found = f"choose one with --version: {', '.join(versions)}" if versions else "it holds no nuScenes tables"
+            raise StreampetrError(f"{root}: which version? {found}")
+        version = versions[0]
+    tables = open_tables(root, version)
     splits = splits_of(tables)
     present = {scene["name"] for scene in tables.scene}
     usable = [name for name, scenes in splits.items() if present & set(scenes)]

@@ -33,10 +33,7 @@ def open_tables(root: Path, version: str) -> NuScenes:
     Raises:
         StreampetrError: no such root or version, a table that is missing or broken, or a row that points nowhere.
     """
-    if not (root / version / "scene.json").is_file():
-        versions = sorted(path.parent.name for path in root.glob("*/scene.json"))
-        found = f"there are: {', '.join(versions)}" if versions else "there is no <version>/scene.json below it"
-        raise StreampetrError(f"{root}: no nuScenes tables of version '{version}' here; {found}")
+    check_version(root, version)
     try:
         return NuScenes(version, str(root), verbose=False)
     except Exception as error:  # the devkit checks by assertions, look-ups and bare exceptions
@@ -44,6 +41,19 @@ def open_tables(root: Path, version: str) -> NuScenes:
         raise StreampetrError(
             f"{root / version}: nuscenes-devkit cannot load these tables: {cause}; unpack them again"
         ) from error
+
+
+def versions_of(root: Path) -> list[str]:
+    """Return the versions whose tables a root holds."""
+    return sorted(path.parent.name for path in root.glob("*/scene.json"))
+
+
+def check_version(root: Path, version: str) -> None:
+    """Raise StreampetrError unless the root holds tables of this version; opens none of them."""
+    versions = versions_of(root)
+    if version not in versions:
+        found = f"there are: {', '.join(versions)}" if versions else "there is no <version>/scene.json below it"
+        raise StreampetrError(f"{root}: no nuScenes tables of version '{version}' here; {found}")
 
 
 def get_row(tables: NuScenes, table: str, token: str, origin: str) -> Row:

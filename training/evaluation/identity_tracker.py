@@ -9,33 +9,29 @@ from torch import Tensor
 from streampetr_core.config import ModelConfig
 from streampetr_core.decode import Detections
 from streampetr_core.geometry import invert_transform
-from streampetr_core.tracking import TrackerConfig, TrackerState, track
+from streampetr_core.tracking import TrackerConfig, TrackerState, Tracks, track
 from training.data.infos import Keyframe
-from training.evaluation.greedy_tracker import TRACKED_CLASSES, TrackedFrame
-from training.evaluation.results import Entry, frame_tracks
+from training.evaluation.greedy_tracker import TRACKED_CLASSES, Entry, TrackedFrame
 
 
 class KeyframeTracker:
     """Follows identities along with the detector, keyframe after keyframe."""
 
     def __init__(self, model: ModelConfig) -> None:
-        self._model = model
         self._config = TrackerConfig.for_model(model)
         self._labels = torch.tensor([n for n, name in enumerate(model.class_names) if name in TRACKED_CLASSES])
         self._state, self._previous = TrackerState.fresh(self._config), None
 
-    def step(
-        self, detections: Detections, admitted_K: Tensor | None, keyframe: Keyframe, *, is_first: bool
-    ) -> list[Entry]:
-        """Return the tracks of a keyframe as results files have them; `admitted_K` as `tracking.track` takes it."""
+    def step(self, detections: Detections, admitted_K: Tensor | None, keyframe: Keyframe, *, is_first: bool) -> Tracks:
+        """Return the tracks that are seen in a keyframe, in its ref; `admitted_K` as `tracking.track` takes it."""
         if is_first or self._previous is None:
             self._state, self._previous = TrackerState.fresh(self._config), keyframe
         ref_T_prev = invert_transform(keyframe.world_T_ref) @ self._previous.world_T_ref
         dt = (keyframe.timestamp - self._previous.timestamp) / 1e6
-        tracked_D = torch.isin(detections.labels_D, self._labels.to(detections.labels_D.device))
+        tracked_D = torch.isin(detections.labels_D, self._labels)
         tracks, self._state = track(detections.select(tracked_D), admitted_K, self._state, ref_T_prev, dt, self._config)
         self._previous = keyframe
-        return frame_tracks(tracks, keyframe, self._model.class_names)
+        return tracks
 
 
 def track_results(

@@ -7,6 +7,7 @@ network works.
 
 import multiprocessing
 import os
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -21,16 +22,16 @@ import torch
 from tqdm import tqdm
 
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint
-from streampetr_core.decode import decode_detections
+from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.heads import admitted_queries
 from streampetr_core.runtime import TorchRuntime
+from streampetr_core.tracking import Tracks
 from training.data.batch import Batch, collate
 from training.data.dataset import EvaluationData
 from training.data.infos import Infos
 from training.data.sequences import split_among_ranks
 from training.evaluation.identity_tracker import KeyframeTracker
-from training.evaluation.results import Entry, frame_results
 
 _MOST_READERS = 8
 _POLL = 0.2  # seconds between two looks at how far the processes are
@@ -52,15 +53,22 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class FrameOutput:
-    """What is found in one sample, as results files have it."""
+    """What is found in one sample, in ref, on the CPU."""
 
-    token: str
-    detections: list[Entry]
-    tracks: list[Entry]  # of the identity tracker; none if it was not asked for
+    detections: Detections
+    tracks: Tracks | None  # of the identity tracker, if it was asked for
 
 
-def infer(infos: Infos, dataroot: Path, config: InferenceConfig) -> list[FrameOutput]:
-    """Return what the checkpoint finds in every sample of a split, in order; shows a progress bar.
+@dataclass(frozen=True)
+class SplitOutput:
+    """What is found in a split, sample after sample as its infos have them."""
+
+    class_names: tuple[str, ...]  # of labels
+    frames: tuple[FrameOutput, ...]
+
+
+def infer(infos: Infos, dataroot: Path, config: InferenceConfig) -> SplitOutput:
+    """Return what the checkpoint finds in every sample of a split; shows a progress bar.
 
     Raises:
         StreampetrError: before the first frame where it can be known then: the checkpoint is unreadable or knows other
@@ -73,9 +81,11 @@ def infer(infos: Infos, dataroot: Path, config: InferenceConfig) -> list[FrameOu
         total=len(infos), desc=f"{infos.header.version} {infos.header.split}", unit="sample", disable=None
     ) as bar:
         if config.jobs == 1:
-            return _infer_frames(checkpoint, data, infos, range(len(infos)), config, bar.update)
-        shares = [share for share in split_among_ranks(data.sequence_F, config.jobs) if len(share)]
-        return _infer_in_processes(shares, infos, dataroot, config, bar)
+            frames = _infer_frames(checkpoint, data, infos, range(len(infos)), config, bar.update)
+        else:
+            shares = [share for share in split_among_ranks(data.sequence_F, config.jobs) if len(share)]
+            frames = _infer_in_processes(shares, infos, dataroot, config, bar)
+    return SplitOutput(checkpoint.config.class_names, tuple(frames))
 
 
 def _infer_frames(
@@ -95,16 +105,16 @@ def _infer_frames(
     tracker = KeyframeTracker(model) if config.track else None
     memory, moment, outputs = runtime.fresh_memory(), None, []
     for index, batch in zip(indices, _read_ahead(data, indices, _num_readers(config)), strict=True):
-        frame = batch.to(runtime.device).frame(model, moment)
+        batch = batch.to(runtime.device)
+        frame = batch.frame(model, moment)
         frame = frame if present_1N.all() else replace(frame, present_BN=present_1N)
         predictions, memory = runtime.step(frame, memory)
-        moment = batch.to(runtime.device).moment if config.use_memory else None
-        detections, keyframe = decode_detections(predictions, model)[0], infos[index]
-        tracks = []
+        moment = batch.moment if config.use_memory else None
+        detections, tracks = decode_detections(predictions, model)[0].to("cpu"), None
         if tracker is not None:
             admitted_K = admitted_queries(predictions, model.num_admitted)[0].cpu() if config.use_memory else None
-            tracks = tracker.step(detections, admitted_K, keyframe, is_first=bool(batch.is_first_B))
-        outputs.append(FrameOutput(keyframe.token, frame_results(detections, keyframe, model.class_names), tracks))
+            tracks = tracker.step(detections, admitted_K, infos[index], is_first=bool(batch.is_first_B))
+        outputs.append(FrameOutput(detections, tracks))
         on_frame()
     return outputs
 
@@ -143,7 +153,7 @@ def _infer_in_processes(
             raise StreampetrError("a process of --jobs died, maybe for lack of memory; use fewer --jobs") from error
         finally:
             progress.stop.set()
-        return [output for future in futures for output in future.result()]
+        return [output for future in futures for output in pickle.loads(future.result())]
 
 
 @dataclass(frozen=True)
@@ -167,10 +177,12 @@ def _use_progress(progress: _Progress) -> None:
     _progress = progress
 
 
-def _infer_share(infos: Infos, dataroot: Path, config: InferenceConfig, indices: Sequence[int]) -> list[FrameOutput]:
+def _infer_share(infos: Infos, dataroot: Path, config: InferenceConfig, indices: Sequence[int]) -> bytes:
     checkpoint = load_checkpoint(config.checkpoint)
     data = EvaluationData(infos, dataroot, checkpoint.config, config.pixels)
-    return _infer_frames(checkpoint, data, infos, indices, config, _progress.count)
+    outputs = _infer_frames(checkpoint, data, infos, indices, config, _progress.count)
+    # Left to itself, PyTorch would send every tensor as a file descriptor, of which there are too few.
+    return pickle.dumps(outputs)
 
 
 def _config_of_process(config: InferenceConfig, rank: int, processes: int) -> InferenceConfig:

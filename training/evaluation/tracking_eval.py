@@ -31,7 +31,7 @@ def evaluate_tracks(results_path: Path, dataroot: Path, version: str, split: str
     Raises:
         StreampetrError: motmetrics is missing, there are no annotations, or the results are not those of this split.
     """
-    evaluator = _evaluator()
+    evaluator = load_evaluator()
     check_results(results_path, open_tables(dataroot, version), split)
     config = config_factory("tracking_nips_2019")
     try:
@@ -59,7 +59,8 @@ def _row(name: str, values: dict[str, float]) -> str:
     return f"{name:<22}" + "".join(f"{text:>8}" for text in texts)
 
 
-def _evaluator() -> type:
+def load_evaluator() -> type:
+    """Return the devkit's TrackingEval; raises StreampetrError with the remedy where motmetrics is missing."""
     # The devkit's module tells of a missing pandas by unittest's SkipTest.
     try:
         import motmetrics  # noqa: F401
