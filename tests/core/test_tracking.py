@@ -220,7 +220,7 @@ def test_invariants(script):
 # --------------------------------------------------------------------------------------------- with the detector itself
 
 
-def test_the_admitted_queries_are_those_whose_objects_enter_the_memory():
+def test_admitted_queries_enter_the_memory_and_come_back_as_propagated_ones_in_this_order():
     config = tiny_config()
     detector = lively_detector(config).requires_grad_(False)
     predictions, memory = detector.step(make_frame(config, batch=2), detector.fresh_memory(2))
@@ -229,6 +229,10 @@ def test_the_admitted_queries_are_those_whose_objects_enter_the_memory():
     for element, admitted_K in enumerate(admitted_BK):
         entries = memory.embedding_BMC[element, : config.num_admitted]
         torch.testing.assert_close(entries, predictions.embedding_BQC[element, admitted_K], rtol=0, atol=0)
+    propagated = detector.temporal(memory).reference_BQ3[:, config.num_learned :]
+    low_3, high_3 = torch.tensor(config.detection_range).chunk(2)
+    first = predictions.centre_BQ3.take_along_dim(admitted_BK[:, : config.num_propagated, None], dim=1)
+    torch.testing.assert_close(propagated * (high_3 - low_3) + low_3, first)
 
 
 def test_the_detectors_own_predictions_can_be_tracked():
