@@ -1,0 +1,19 @@
+"""Meshes of all things, by name."""
+
+from training.synth.raster.mesh import Mesh, boxes, fit
+
+FAMILIES = ("train", "val")
+VARIANTS = {}
+
+
+def object_mesh(
+    kind: str, variant: int, size: tuple, colour: tuple, rng_seed: int, phase: float = 0.0, *, family: str = "train",
+    with_rider: bool | None = None,
+) -> Mesh:
+    """Return it."""
+    return fit(boxes((-0.5, -0.5, 0), (0.5, 0.5, 1), colour, taper=(0.7, 0.9)), size)
+
+
+def structure_mesh(kind: str, seed: int, size: tuple, *, family: str = "train") -> Mesh:
+    """Return it."""
+    return fit(boxes((-0.5, -0.5, 0), (0.5, 0.5, 1), (170, 150, 130)), size)
