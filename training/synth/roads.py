@@ -255,7 +255,7 @@ def _parking(builder: _Builder) -> None:
     angle = np.deg2rad(rng.choice([60.0, 75.0, 90.0]))
     changes = {"parking": BAY_DEPTH, "bays": float(angle), "cycles": 0.0}
     sides = {
-        name: builder.side(sign, rows=int(rng.integers(1, 3)), **changes) for name, sign in (("right", -1), ("left", 1))
+        name: builder.side(sign, rows=int(rng.integers(2)), **changes) for name, sign in (("right", -1), ("left", 1))
     }
     builder.roads.append(builder.road(_winding(builder, 1500.0, 300.0), 1, 3.2, **sides))
     _add_lanes(builder, 0)
