@@ -176,21 +176,23 @@ def draw_contact(
     `rays` (3, 3) maps (column, row, 1) to a direction in world, `body` is (x, y, cos yaw, sin yaw) of the footprint in
     world, `half` (2,) its half length and width; at `reach` metres from it the ground is as light as ever.
     """
+    x_column, y_column, z_column = rays[0, 0], rays[1, 0], rays[2, 0]
+    cosine, sine, half_x, half_y, height = body[2], body[3], half[0], half[1], eye[2]
+    east, north, scale = eye[0] - body[0], eye[1] - body[1], 1.0 / (reach * reach)
     for row in range(window[0], window[1]):
+        x_row, y_row, z_row = rays[0, 1] * row + rays[0, 2], rays[1, 1] * row + rays[1, 2], rays[2, 1] * row + rays[2, 2]
+        names, shades = surface[row], shade[row]
         for column in range(window[2], window[3]):
-            if surface[row, column] >= 0:
+            down = z_row + z_column * column
+            if names[column] >= 0 or down >= 0.0:
                 continue
-            down = rays[2, 0] * column + rays[2, 1] * row + rays[2, 2]
-            if down >= 0.0:
-                continue
-            depth = -eye[2] / down
-            x = eye[0] + depth * (rays[0, 0] * column + rays[0, 1] * row + rays[0, 2]) - body[0]
-            y = eye[1] + depth * (rays[1, 0] * column + rays[1, 1] * row + rays[1, 2]) - body[1]
-            outside_x = max(abs(x * body[2] + y * body[3]) - half[0], 0.0)
-            outside_y = max(abs(y * body[2] - x * body[3]) - half[1], 0.0)
-            square = (outside_x * outside_x + outside_y * outside_y) / (reach * reach)
+            depth = -height / down
+            x, y = east + depth * (x_row + x_column * column), north + depth * (y_row + y_column * column)
+            outside_x = max(abs(x * cosine + y * sine) - half_x, 0.0)
+            outside_y = max(abs(y * cosine - x * sine) - half_y, 0.0)
+            square = (outside_x * outside_x + outside_y * outside_y) * scale
             if square < 1.0:
                 rest = 1.0 - np.sqrt(square)
-                before = shade[row, column]
+                before = shades[column]
                 open_sky = (127 - (before & OCCLUSION_MASK)) * (1.0 - strength * rest * rest)
-                shade[row, column] = (before & SUN_SHADOW) | np.uint8(127.0 - open_sky)
+                shades[column] = (before & SUN_SHADOW) | np.uint8(127.0 - open_sky)

@@ -10,6 +10,7 @@ Colour = tuple[float, float, float]
 WEATHERS = ("day", "overcast", "dusk", "rain", "night")
 _WEATHER_SHARES = (0.5, 0.2, 0.15, 0.15, 0.0)
 HAZE_STEPS_PER_METRE, HAZE_REACH = 4, 500  # entries per metre of depth, and metres
+NOISE_STARTS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Air:
 
     horizon: Colour = (206.0, 216.0, 226.0)
     zenith: Colour = (96.0, 146.0, 206.0)
+    cloud: Colour = (236.0, 238.0, 240.0)
     haze_density: float = 0.004
     clouds: float = 0.4
     wetness: float = 0.0
@@ -47,11 +49,11 @@ class Light:
         azimuth, high = rng.uniform(0, 2 * np.pi), _ELEVATIONS[weather]
         elevation = np.deg2rad(rng.uniform(*high))
         towards = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
-        sun, sky, horizon, zenith, densities, clouds, wetness = _LOOKS[weather]
+        sun, sky, horizon, zenith, cloud, densities, clouds, wetness = _LOOKS[weather]
         strength = rng.uniform(0.9, 1.1)
         air = Air(
-            _varied(rng, horizon, 0.03), _varied(rng, zenith, 0.05), rng.uniform(*densities), rng.uniform(*clouds),
-            wetness,
+            _varied(rng, horizon, 0.03), _varied(rng, zenith, 0.05), _varied(rng, cloud, 0.02), rng.uniform(*densities),
+            rng.uniform(*clouds), wetness,
         )
         return Light(
             tuple(float(value) for value in towards), _varied(rng, sun, 0.03, strength),
@@ -61,13 +63,28 @@ class Light:
 
 
 _ELEVATIONS = {"day": (28, 65), "overcast": (35, 65), "dusk": (10, 18), "rain": (35, 65), "night": (35, 60)}
-# sun, sky, horizon, zenith, haze per metre, clouds, wetness
+# sun, sky, horizon, zenith, cloud, haze per metre, share of clouds, wetness
 _LOOKS = {
-    "day": ((0.78, 0.74, 0.66), (0.44, 0.48, 0.55), (204, 215, 228), (88, 138, 204), (0.002, 0.005), (0.1, 0.6), 0.0),
-    "overcast": ((0.16, 0.16, 0.16), (0.78, 0.80, 0.83), (206, 209, 213), (176, 182, 190), (0.003, 0.008), (0.6, 1), 0),
-    "dusk": ((0.80, 0.56, 0.34), (0.36, 0.38, 0.46), (236, 190, 146), (92, 116, 168), (0.003, 0.007), (0.2, 0.7), 0.0),
-    "rain": ((0.05, 0.05, 0.05), (0.62, 0.65, 0.69), (172, 178, 185), (138, 145, 154), (0.008, 0.016), (0.8, 1), 0.6),
-    "night": ((0.05, 0.06, 0.09), (0.20, 0.20, 0.24), (38, 40, 52), (14, 16, 28), (0.003, 0.006), (0.2, 0.6), 0.1),
+    "day": (
+        (0.78, 0.74, 0.66), (0.44, 0.48, 0.55), (204, 215, 228), (88, 138, 204), (236, 238, 240), (0.002, 0.005),
+        (0.1, 0.6), 0.0,
+    ),
+    "overcast": (
+        (0.16, 0.16, 0.16), (0.78, 0.80, 0.83), (206, 209, 213), (176, 182, 190), (212, 215, 219), (0.003, 0.008),
+        (0.6, 1.0), 0.0,
+    ),
+    "dusk": (
+        (0.80, 0.56, 0.34), (0.36, 0.38, 0.46), (236, 190, 146), (92, 116, 168), (214, 170, 150), (0.003, 0.007),
+        (0.2, 0.7), 0.0,
+    ),
+    "rain": (
+        (0.05, 0.05, 0.05), (0.62, 0.65, 0.69), (172, 178, 185), (138, 145, 154), (158, 164, 172), (0.008, 0.016),
+        (0.8, 1.0), 0.6,
+    ),
+    "night": (
+        (0.05, 0.06, 0.09), (0.20, 0.20, 0.24), (38, 40, 52), (14, 16, 28), (36, 38, 48), (0.003, 0.006), (0.2, 0.6),
+        0.1,
+    ),
 }
 
 
@@ -91,6 +108,10 @@ def sky_table(air: Air) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def sensor_noise(spread: float, seed: int) -> NDArray[np.float32]:
-    """Return 65536 values to add to the picture, in grey levels."""
-    return (np.random.default_rng([seed, 5]).standard_normal(1 << 16) * spread).astype(np.float32)
+def sensor_noise(spread: float, row_length: int) -> NDArray[np.float32]:
+    """Return values to add to the picture, in grey levels; a row takes `row_length` of them, from a random start.
+
+    Their mean is a half, which makes cutting off the fraction a rounding.
+    """
+    values = np.random.default_rng(5).standard_normal(NOISE_STARTS + row_length) * spread + 0.5
+    return values.astype(np.float32)

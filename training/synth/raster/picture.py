@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
 from training.synth.raster.kernels import NEAR, draw_contact, draw_mesh, draw_shadow
-from training.synth.raster.light import Light, haze_table, sensor_noise, sky_table
+from training.synth.raster.light import NOISE_STARTS, Light, haze_table, sensor_noise, sky_table
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.shading import SKYLINE_SIZE, colour_pixels, shade_triangles
 
@@ -280,24 +280,24 @@ def _colour(
     packed, sizes = ground.mips
     origin = np.array([*ground.origin, ground.metres_per_pixel, max(light.sun_direction[2], 0.0), camera.pinhole[0]])
     clouds = noise_tile(light.noise_seed % _CLOUD_TILES, _SMOOTHNESS)
-    air = (sky_table(light.air), clouds, _skyline(light.noise_seed % _CLOUD_TILES), haze_table(light.air.haze_density))
+    air = (sky_table(light.air) * np.float32(light.tint), clouds, _skyline(light.noise_seed % _CLOUD_TILES), haze_table(light.air.haze_density))
     seed = zlib.crc32(camera.world_T_cam.tobytes()) ^ light.noise_seed
-    first_noise = np.random.default_rng(seed).integers(0, 1 << 16, camera.height)
+    first_noise = np.random.default_rng(seed).integers(0, NOISE_STARTS, camera.height)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     counts, boxes = _empty_counts(len(drawing.firsts))
     colour_pixels(
         drawing.inverse_depth, drawing.surface, shade, (colours, materials, slots, identities), camera.rays, camera.eye,
-        (packed, sizes, origin, ground.grain), air, values, sensor_noise(light.noise, 0), first_noise, image, counts,
+        (packed, sizes, origin, ground.grain), air, values, sensor_noise(light.noise, 3 * camera.width), first_noise, image, counts,
         boxes,
     )
     return image, counts, boxes
 
 
 def _light_values(light: Light) -> Array:
-    """Return the array (7, 3) whose rows `shading` names."""
+    """Return the array (7, 3) whose rows `shading` names; all colours have the tint of the camera."""
     bounce = 0.32 * (np.asarray(light.sun) * max(light.sun_direction[2], 0.0) + light.sky)
-    weather = (light.air.clouds, light.air.wetness, light.vignette)
-    return np.array([light.sun, light.sky, bounce, light.air.horizon, light.air.zenith, light.tint, weather])
+    colours = np.array([light.sun, light.sky, bounce, light.air.horizon, light.air.zenith, light.air.cloud])
+    return np.concatenate([colours * light.tint, [[light.air.clouds, light.air.wetness, light.vignette]]])
 
 
 @lru_cache(maxsize=8)

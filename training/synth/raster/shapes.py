@@ -1,7 +1,10 @@
 """Meshes of all things, by name."""
 
+import numpy as np
 from training.synth.raster.mesh import Mesh, boxes, fit
-
+from training.synth.raster.cars import car
+from training.synth.raster.heavy import truck, bus, trailer
+M={'car':car,'truck':truck,'bus':bus,'trailer':trailer}
 FAMILIES = ("train", "val")
 VARIANTS = {}
 
@@ -11,6 +14,7 @@ def object_mesh(
     with_rider: bool | None = None,
 ) -> Mesh:
     """Return it."""
+    if kind in M: return fit(M[kind](variant,np.array(size),np.array(colour),np.random.default_rng(rng_seed),family),size)
     return fit(boxes((-0.5, -0.5, 0), (0.5, 0.5, 1), colour, taper=(0.7, 0.9)), size)
 
 
