@@ -172,7 +172,7 @@ def bus(variant: int, size: Array, colour: Array, rng: np.random.Generator, fami
     places = [front - 0.24 * length, back + (0.24 if variant != 2 else 0.16) * length]
     if variant == 2:
         places.insert(1, back + 0.52 * length)
-    hubs = _truck_wheels(places, 0.975 * width, radius)
+    hubs = _truck_wheels(places, 2 * half + 0.1, radius)
     return merge([skin, hubs, _bus_windows(variant, size, half, belt, brow, places, radius), _bus_ends(size, half, belt, brow, coach), _bus_roof(variant, size)])
 
 

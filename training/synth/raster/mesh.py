@@ -40,6 +40,12 @@ class Mesh:
         return self.vertices.min(axis=0), self.vertices.max(axis=0)
 
     @cached_property
+    def footprint(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lowest and highest corner (2,) in x, y of what is less than half a metre above the ground."""
+        near = self.vertices[self.vertices[:, 2] < max(0.5, float(self.vertices[:, 2].min()) + 0.01), :2]
+        return near.min(axis=0), near.max(axis=0)
+
+    @cached_property
     def centre(self) -> NDArray[np.float64]:
         """Centre (3,) of the bounds, that of the bounding sphere."""
         return np.mean(self.bounds, axis=0, dtype=np.float64)

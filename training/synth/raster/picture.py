@@ -228,9 +228,9 @@ def _darken_contacts(placed: _Placed, camera: _Camera, surface: NDArray, shade: 
     rays = camera.rays
     for index in np.flatnonzero(reached):
         item = placed.instances[index]
-        low, high = (corner.astype(np.float64) for corner in item.mesh.bounds)
-        reach = float(np.clip(0.3 * high[2], 0.15, 0.7))
-        middle, half = (low[:2] + high[:2]) / 2, (high[:2] - low[:2]) / 2
+        low, high = (corner.astype(np.float64) for corner in item.mesh.footprint)
+        reach = float(np.clip(0.3 * item.mesh.bounds[1][2], 0.15, 0.7))
+        middle, half = (low + high) / 2, (high - low) / 2
         signs = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]])
         corners = (*middle, 0.0) + signs * (*(half + reach), 0.0)
         window = _window(corners @ placed.cam_T_body[index, :3, :3].T + placed.cam_T_body[index, :3, 3], camera)
