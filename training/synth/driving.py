@@ -11,7 +11,7 @@ from training.synth.sizes import Size, draw_size
 from training.synth.stage import EGO_SIZE, Stage
 from training.synth.traffic import Driver, Route, simulate
 
-_SHARES = {"car": 0.56, "truck": 0.11, "bus": 0.08, "motorcycle": 0.12, "train": 0.10, "construction_vehicle": 0.03}
+_SHARES = {"car": 0.53, "truck": 0.10, "bus": 0.11, "motorcycle": 0.09, "train": 0.14, "construction_vehicle": 0.03}
 _DRAWBAR = 1.6  # metres between a truck and the trailer it draws
 _GENTLE = 1 / 60  # 1/m, the curvature that long vehicles can take in their lane
 _LONG = ("truck", "bus", "train", "construction_vehicle")
@@ -60,7 +60,7 @@ def _vehicles(rng: np.random.Generator, site: Site, ego: Driver, duration: float
     by_first: dict[int, list[Route]] = {}
     for route in site.routes:
         by_first.setdefault(route.lanes[0], []).append(route)
-    spacing = rng.uniform(9, 38)
+    spacing = rng.uniform(12, 55)
     stops = [gap for gap in site.gaps if gap.use == "stop"]
     entered = {lane for route in site.routes for lane in route.lanes[1:]}
     for first, routes in by_first.items():

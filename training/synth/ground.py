@@ -10,8 +10,8 @@ from training.synth.paths import Path
 from training.synth.raster import GroundMap
 from training.synth.roads import AISLE, BAY_DEPTH, ZEBRA_WIDTH, Gap, Road, Side, Site
 
-_METRES_PER_PIXEL = 0.1
-_MARGIN = 75.0  # metres of ground around the ego vehicle's way
+_METRES_PER_PIXEL = 0.08
+_MARGIN = 70.0  # metres of ground around the ego vehicle's way
 _BITS = 4  # fractional bits of the corners given to OpenCV
 _DASH, _DASH_PERIOD = 3.0, 9.0
 _LINE = 0.14

@@ -1,6 +1,7 @@
 """What stands along the roads of a scene: parked vehicles and cycles, road works, buses at their stops."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from training.synth.roads import AISLE, BAY_DEPTH, BEHIND, Gap, Road, Side, Site
 from training.synth.sizes import CLASSES, draw_size
 from training.synth.stage import Stage
 
-_PARALLEL = {"car": 0.60, "truck": 0.10, "trailer": 0.12, "bus": 0.03, "motorcycle": 0.06, "construction_vehicle": 0.09}
+_PARALLEL = {"car": 0.52, "truck": 0.11, "trailer": 0.20, "bus": 0.05, "motorcycle": 0.04, "construction_vehicle": 0.08}
 _ANGLED = {"car": 0.90, "motorcycle": 0.10}
 _IN_RANGE = {"traffic_cone": 15.0, "barrier": 15.0, "pedestrian": 20.0, "bicycle": 20.0, "motorcycle": 20.0}
 _TRIES = 80
@@ -26,7 +27,7 @@ def add_works(stage: Stage, site: Site) -> None:
     for gap in site.gaps_of(0, -1, "works"):
         road, rng = site.roads[gap.road], stage.rng
         side, spacing = road.right, float(rng.uniform(2.2, 3.2))
-        barriers = rng.random() < 0.8
+        barriers, look = rng.random() < 0.8, int(rng.integers(60))
         middle = (gap.start + gap.end) / 2
         s = gap.start + 2.0
         while s < gap.end - 2:
@@ -34,7 +35,8 @@ def add_works(stage: Stage, site: Site) -> None:
             kind = "barrier" if barriers and shift > 1.6 else "traffic_cone"
             size = draw_size(rng, kind)
             turn = np.pi / 2 + rng.normal(0, 0.05) if kind == "barrier" else rng.uniform(-np.pi, np.pi)
-            stage.add(stage.item(kind, size), place_at(road, side, s, road.half - shift + 0.75, turn), 0.05)
+            item = replace(stage.item(kind, size), variant=look)  # a row is made of one sort
+            stage.add(item, place_at(road, side, s, road.half - shift + 0.75, turn), 0.05)
             s += size[1] + rng.uniform(0.15, 0.5) if kind == "barrier" else spacing
         for kind in ("construction_vehicle", *rng.permutation(["construction_vehicle", "truck", "trailer"])[:2]):
             size = draw_size(rng, kind)
@@ -72,7 +74,7 @@ def add_bus_stops(stage: Stage, site: Site) -> None:
 
 def add_parked(stage: Stage, site: Site) -> None:
     """Vehicles parked along the kerbs, at an angle or parallel, and in the rows of a car park."""
-    fill = stage.rng.uniform(0.3, 0.8) if site.kind != "parking" else stage.rng.uniform(0.2, 0.5)
+    fill = stage.rng.uniform(0.25, 0.65) if site.kind != "parking" else stage.rng.uniform(0.1, 0.3)
     for number, road in enumerate(site.roads):
         for side in road.sides:
             gaps = site.gaps_of(number, side.sign)
@@ -108,7 +110,7 @@ def add_small_works(stage: Stage, site: Site) -> None:
     """Here and there a machine, a trailer or nothing among cones and barriers at the side of the road."""
     rng = stage.rng
     for number, road in enumerate(site.roads):
-        for _ in range(int(rng.poisson(1.6))):
+        for _ in range(int(rng.poisson(3.6))):
             side = road.sides[int(rng.integers(2))]
             s, length = rng.uniform(BEHIND - 30, road.centre.length - 60), rng.uniform(5, 11)
             if any(gap.start < s + length + 3 and gap.end > s - 3 for gap in site.gaps_of(number, side.sign)):
@@ -121,20 +123,21 @@ def add_small_works(stage: Stage, site: Site) -> None:
                 where = place_at(road, side, s + length / 2, kerb - size[1] / 2, rng.normal(0, 0.1))
                 stage.add(stage.item(kind, size, parked=True), where)
                 length = max(length, size[0] + 2)
-            barriers = rng.random() < 0.6
+            barriers, look = rng.random() < 0.5, int(rng.integers(60))
             for along in np.arange(s - 1, s + length + 1, 2.9 if barriers else 2.0):
                 kind = "barrier" if barriers else "traffic_cone"
                 size = draw_size(rng, kind)
-                stage.add(stage.item(kind, size), place_at(road, side, along, inner, np.pi / 2 + rng.normal(0, 0.1)))
+                where = place_at(road, side, along, inner, np.pi / 2 + rng.normal(0, 0.1))
+                stage.add(replace(stage.item(kind, size), variant=look), where)
 
 
 def add_parked_cycles(stage: Stage, site: Site) -> None:
     """Rows of bicycles, sometimes of motorcycles, at the outer edge of the pavements."""
     rng = stage.rng
     for number, road in enumerate(site.roads):
-        for _ in range(int(rng.poisson(4.0))):
+        for _ in range(int(rng.poisson(2.4))):
             side = road.sides[int(rng.integers(2))]
-            kind = "bicycle" if rng.random() < 0.7 else "motorcycle"
+            kind = "bicycle" if rng.random() < 0.75 else "motorcycle"
             s, far = rng.uniform(BEHIND - 40, road.centre.length - 60), road.edges(side)[3]
             if any(gap.start < s + 6 and gap.end > s for gap in site.gaps_of(number, side.sign, "junction", "zebra")):
                 continue
@@ -161,7 +164,7 @@ def add_missing(stage: Stage, site: Site, extra: Mapping[str, int]) -> None:
 def _add_beside(stage: Stage, site: Site, kind: str) -> bool:
     rng = stage.rng
     for attempt in range(_TRIES):
-        where, way = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(2, 12 + 0.3 * attempt)
+        where, way = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(2 - 0.2 * attempt, 12 + 0.4 * attempt)
         point = where[:2] + way * np.array([np.cos(where[2]), np.sin(where[2])])
         number = int(np.argmin([abs(road.centre.nearest(point)[1][0]) for road in site.roads]))
         road = site.roads[number]

@@ -98,11 +98,9 @@ def points_in_world(scene: SceneDescription, time: float, points: Array) -> Arra
     return transform_points(scene.world_T_site @ scene.ego.pose(time) @ scene.rig.base_T_lidar, points)
 
 
-@lru_cache(maxsize=4096)
 def _mesh(item: SceneObject, gait: float, family: str) -> Mesh:
     return object_mesh(
-        item.kind, item.variant, item.size, item.colour, item.seed, gait, family=family,
-        with_rider=item.with_rider if item.kind in ("bicycle", "motorcycle") else None,
+        item.kind, item.variant, item.size, item.colour, item.seed, gait, family=family, with_rider=item.with_rider
     )
 
 

@@ -19,7 +19,7 @@ from training.synth.scene import FAMILIES, SceneDescription
 
 LIDAR = "LIDAR_TOP"
 MAP_FILE = "maps/empty.png"
-ANNOTATED = 75.0  # metres; objects are annotated from when they first come as near as that until they last are
+ANNOTATED = 65.0  # metres; objects are annotated from when they first come as near as that until they last are
 FIXED_TABLES = ("attribute", "category", "log", "map", "sensor", "visibility")
 SCENE_TABLES = ("calibrated_sensor", "ego_pose", "instance", "sample", "sample_annotation", "sample_data", "scene")
 _CATEGORIES = {

@@ -173,7 +173,7 @@ def _winding(builder: _Builder, straightest: float, sharpest: float) -> Path:
     s = rng.uniform(40, 120)
     nodes.append((s, 0.0))
     while s < builder.length:
-        transition, arc = rng.uniform(12, 25), rng.uniform(15, 60)
+        transition, arc = rng.uniform(12, 25), rng.uniform(15, 75)
         curvature = 1 / rng.uniform(sharpest, straightest)
         curvature *= -np.sign(heading) if abs(heading) > 0.5 else rng.choice([-1.0, 1.0])
         arc = min(arc, max(1.2 / abs(curvature) - transition, 5.0))
@@ -227,7 +227,7 @@ def _straight(builder: _Builder) -> None:
 
 
 def _curve(builder: _Builder) -> None:
-    centre = _winding(builder, 130.0, 42.0)
+    centre = _winding(builder, 110.0, 32.0)
     lanes = int(builder.rng.choice([1, 2]))
     # Bays that fan out on the inside of a sharp bend would run into each other.
     sides = {name: builder.side(sign, bays=0.0, parking=2.5) for name, sign in (("right", -1), ("left", 1))}

@@ -19,7 +19,7 @@ from training.synth.raster import GroundMap, Light
 from training.synth.rig import Rig, make_rig
 from training.synth.roads import KINDS, Site, make_site
 from training.synth.scenery import Structure
-from training.synth.stage import EGO_CENTRE, SceneObject, Stage
+from training.synth.stage import EGO_CENTRE, STANDING, SceneObject, Stage
 from training.synth.traffic import STEP
 
 FAMILIES = ("train", "val")
@@ -29,7 +29,6 @@ _HALF_STEP = STEP / 2
 _LEFT_HAND = 0.4  # share of scenes that keep to the left, as in Singapore
 _DIVE, _SWAY = -0.0065, 0.0045  # radians of pitch and roll for each m/s^2
 _STRIDE = {"pedestrian": 1.4, "bicycle": 5.0}  # metres in which the limbs move once to and fro
-_PHASES = 8
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,12 @@ class SceneDescription:
         return [item.attribute(speed) for item, speed in zip(self.objects, speeds, strict=True)]
 
     def gaits(self, time: float) -> Array:
-        """Return the phase (O,) of the limbs, from 0 to 1 in steps of 1 / 8, by the distance travelled."""
+        """Return the phase (O,) of the limbs, above 0 to 1 by the distance travelled; 0 for what stands."""
         index, share = _between(self.ego.times, time)
         travelled = (1 - share) * self._travelled[:, index] + share * self._travelled[:, index + 1]
         strides = np.array([_STRIDE.get(item.kind, np.inf) for item in self.objects])
-        return np.floor(travelled / strides * _PHASES) % _PHASES / _PHASES
+        moving = np.isfinite(strides) & (np.linalg.norm(self.velocities(time), axis=1) > STANDING)
+        return np.where(moving, np.clip(travelled / strides % 1.0, 1e-6, None), 0.0)
 
     @cached_property
     def _travelled(self) -> Array:

@@ -1,4 +1,4 @@
-"""What hides objects but is not annotated: buildings, trees and poles beside the roads."""
+"""What hides objects but is not annotated: buildings, trees, hedges, lamp posts, signs and traffic lights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from training.synth.sizes import Size
 from training.synth.stage import Stage
 
 _REACH = 130.0  # metres from the ego vehicle's way
+_POLE = (0.4, 0.4, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """`kind` is building, tree or pole; `place` is (x, y, yaw) of the middle of its foot in site."""
+    """`kind` is one of those of `raster.structure_mesh`; `place` is (x, y, yaw) of the middle of its foot in site."""
 
     kind: str
     size: Size
@@ -25,20 +26,43 @@ class Structure:
 
 
 def add_poles(stage: Stage, site: Site) -> list[Structure]:
-    """Lamp posts along the kerbs."""
+    """Lamp posts and signs along the kerbs, and traffic lights where lanes end before a crossing or a zebra."""
     rng, poles = stage.rng, []
-    spacing = rng.uniform(22, 40)
+    spacing, arm, height = rng.uniform(22, 40), float(rng.uniform(1.2, 2.4)), float(rng.uniform(6, 9))
     for number, road in enumerate(site.roads):
         for side in road.sides:
             _, _, inner, _ = road.edges(side)
             for s in np.arange(rng.uniform(0, spacing), road.centre.length, spacing):
                 if any(gap.start < s < gap.end for gap in site.gaps_of(number, side.sign, "junction", "zebra", "stop")):
                     continue
-                place = place_at(road, side, s, inner + 0.25)
-                if _near(stage, place) and stage.is_free(place, (0.4, 0.4), 0.05):
-                    stage.block(place, (0.4, 0.4))
-                    poles.append(Structure("pole", (0.3, 0.3, rng.uniform(6, 9)), place, int(rng.integers(2**31))))
-    return poles
+                if _take(stage, place_at(road, side, s, inner + 0.25), _POLE):
+                    # The arm reaches over the road; what is placed is the middle between its ends.
+                    middle = place_at(road, side, s, inner + 0.25 - arm / 2, np.pi / 2)
+                    poles.append(Structure("lamp_post", (arm, 0.25, height), middle, int(rng.integers(2**31))))
+                place = place_at(road, side, s + rng.uniform(4, spacing - 4), inner + 0.3, np.pi)
+                if rng.random() < 0.35 and _take(stage, place, _POLE):
+                    size = (0.15, 0.7, float(rng.uniform(2.4, 3.0)))
+                    poles.append(Structure("sign", size, place, int(rng.integers(2**31))))
+    return poles + _traffic_lights(stage, site)
+
+
+def _traffic_lights(stage: Stage, site: Site) -> list[Structure]:
+    lights = []
+    for gap in (gap for gap in site.gaps if gap.use in ("zebra", "junction")):
+        road = site.roads[gap.road]
+        for side, s in ((road.right, gap.start + 3.5), (road.left, gap.end - 3.5)):
+            place = place_at(road, side, s, road.edges(side)[2] + 0.3, np.pi)
+            if _take(stage, place, _POLE):
+                lights.append(Structure("traffic_light", (0.35, 0.4, 3.4), place, int(stage.rng.integers(2**31))))
+    return lights
+
+
+def _take(stage: Stage, place: Array, foot: Size) -> bool:
+    """Keep a place free if it is near and free."""
+    if not _near(stage, place) or not stage.is_free(place, foot, 0.05):
+        return False
+    stage.block(place, foot)
+    return True
 
 
 def add_buildings_and_trees(stage: Stage, site: Site) -> list[Structure]:
@@ -65,6 +89,13 @@ def _candidates(stage: Stage, site: Site, built: float, green: float) -> Iterato
                     place = place_at(road, side, s + length / 2, far + setback + depth / 2)
                     size = (float(length), float(depth), float(height))
                     yield Structure("building", size, place, int(rng.integers(2**31))), size
+                if rng.random() < green * 0.6:
+                    kind = str(rng.choice(["bush", "bush", "wall", "fence"]))
+                    run, high = float(rng.uniform(1.0, length)), float(rng.uniform(0.7, 1.6))
+                    run = min(run, 8.0) if kind != "bush" or run > 2.5 else 1.4
+                    size = (run, 1.2 if kind == "bush" else 0.3, high)
+                    place = place_at(road, side, s + length / 2 + rng.uniform(-0.3, 0.3) * length, far + 1.0)
+                    yield Structure(kind, size, place, int(rng.integers(2**31))), size
                 if rng.random() < green:
                     place = place_at(road, side, s + rng.uniform(0, length), far + rng.uniform(0.9, 2.0))
                     place[2] = rng.uniform(-np.pi, np.pi)

@@ -10,6 +10,7 @@ from streampetr_core.geometry import Array
 from training.synth.sizes import Size
 
 EGO_SIZE: Size = (4.08, 1.73, 1.56)
+STANDING = 0.2  # m/s; what is slower stands
 EGO_CENTRE = 1.45  # metres from base (the rear axle) forward to the middle of the ego vehicle
 
 
@@ -33,12 +34,12 @@ class SceneObject:
         if self.kind in ("barrier", "traffic_cone"):
             return ""
         if self.kind == "pedestrian":
-            return "pedestrian.moving" if speed > 0.2 else "pedestrian.standing"
+            return "pedestrian.moving" if speed > STANDING else "pedestrian.standing"
         if self.kind in ("bicycle", "motorcycle"):
             return "cycle.with_rider" if self.with_rider else "cycle.without_rider"
         if self.parked:
             return "vehicle.parked"
-        return "vehicle.moving" if speed > 0.2 else "vehicle.stopped"
+        return "vehicle.moving" if speed > STANDING else "vehicle.stopped"
 
 
 @njit(cache=True, error_model="numpy")
