@@ -281,7 +281,7 @@ def _crossing(builder: _Builder) -> None:
     rng = builder.rng
     at = BEHIND + rng.uniform(40, 75)
     own = from_curvature([(0.0, 0.0), (builder.length, 0.0)], (0, 0), 0.0)
-    angle, reach, bend = np.deg2rad(rng.uniform(70, 110)), builder.length - at, rng.uniform(-1, 1) / 250
+    angle, reach, bend = np.deg2rad(rng.uniform(70, 110)), max(builder.length - at, 150.0), rng.uniform(-1, 1) / 250
     nodes = [(0.0, 0.0), (reach - 80, 0.0), (reach - 60, bend), (reach - 50, 0.0), (reach + 50, 0.0)]
     nodes += [(reach + 60, -bend), (reach + 80, 0.0), (2 * reach, 0.0)]
     other = from_curvature(nodes, (0, 0), 0.0)

@@ -149,7 +149,9 @@ def _meet_quota(partial: Path, options: WorldOptions, specs: list[SceneSpec], pi
         notes = [_done(partial, spec) for spec in specs]
         boosts = [sum(note["extra"].values()) for note in notes]
         number = min(range(len(specs)), key=lambda index: (boosts[index], -index))
-        extra = Counter(notes[number]["extra"]) + Counter({kind: 1 + lack // 10 for kind, lack in missing.items()})
+        extra = dict(notes[number]["extra"])
+        for kind, lack in missing.items():
+            extra[kind] = 2 * extra.get(kind, 0) + 2 + lack // 10
         shutil.rmtree(partial / _PARTS / specs[number].name)
         task = (str(partial), options, specs[number], dict(sorted(extra.items())))
         run_jobs(write_scene, [task], 1, pictures, f"{specs[number].name} again, for its quota")
