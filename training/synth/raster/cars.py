@@ -60,7 +60,7 @@ def car(variant: int, size: Array, colour: Array, rng: np.random.Generator, fami
     radius = min(0.23 * height, 0.36) * rng.uniform(0.95, 1.08)
     half = 0.47 * width
     axles = length * (0.5 - np.array(style.axles))
-    centres = [(x, side * (half - 0.09), radius) for x in axles for side in (-1, 1)]
+    centres = [(x, side * (half - 0.07), radius) for x in axles for side in (-1, 1)]
     hub = (150, 152, 156) if rng.random() < 0.6 else (70, 72, 76)
     parts = [_skin(style, size, half, colour, 0.5 * radius), wheels(centres, radius, 0.22, hub=hub)]
     parts += [_arches(axles, half, radius), _face(style, size, half, colour), _tail(style, size, half)]

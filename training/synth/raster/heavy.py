@@ -31,7 +31,7 @@ def _lamps_behind(back: float, width: float, low: float, colour: tuple = TAIL_LI
 
 
 def _truck_wheels(places: list[float], width: float, radius: float, hub: tuple = (140, 142, 146)) -> Mesh:
-    y = 0.5 * width - 0.17
+    y = 0.5 * width - 0.13
     return wheels([(x, side * y, radius) for x in places for side in (-1, 1)], radius, 0.3, hub=hub)
 
 
@@ -172,7 +172,7 @@ def bus(variant: int, size: Array, colour: Array, rng: np.random.Generator, fami
     places = [front - 0.24 * length, back + (0.24 if variant != 2 else 0.16) * length]
     if variant == 2:
         places.insert(1, back + 0.52 * length)
-    hubs = _truck_wheels(places, 2 * half + 0.1, radius)
+    hubs = _truck_wheels(places, 2 * half + 0.02, radius)
     return merge([skin, hubs, _bus_windows(variant, size, half, belt, brow, places, radius), _bus_ends(size, half, belt, brow, coach), _bus_roof(variant, size)])
 
 

@@ -13,65 +13,72 @@ OCCLUSION_MASK, SUN_SHADOW = 0x7F, 0x80  # of the shade buffer: 7 bits of missin
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _crossing(x0: float, y0: float, x1: float, y1: float, y: float) -> float:
-    """Return x of the line where it crosses row y. Shared edges come with the same order of ends: no gap, no overlap."""
-    return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _fill(a, b, c, index, slot, inverse_depth, surface, stamp):  # noqa: ANN001, ANN202
-    """Draw one triangle with corners (x, y, 1 / depth); return how many pixels it is the first of its slot to cover."""
+def _sorted(a, b, c):  # noqa: ANN001, ANN202
+    """Return three corners from top to bottom, so that neighbours walk along a shared edge in the same way."""
     if b[1] < a[1]:
         a, b = b, a
     if c[1] < a[1]:
         a, c = c, a
     if c[1] < b[1]:
         b, c = c, b
+    return a, b, c
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _span(row, a, b, long, upper, lower, width):  # noqa: ANN001, ANN202
+    """Return the first and last + 1 column of a row of a triangle; `long`, `upper` and `lower` are dx / dy of edges."""
+    one = a[0] + (row - a[1]) * long
+    two = a[0] + (row - a[1]) * upper if row < b[1] else b[0] + (row - b[1]) * lower
+    if one > two:
+        one, two = two, one
+    return int(np.ceil(max(one, 0.0))), int(np.ceil(min(two, width)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(a, b, c, index, slot, inverse_depth, surface, stamp):  # noqa: ANN001, ANN202
+    """Draw one triangle with corners (x, y, 1 / depth); return how many pixels it is the first of its slot to cover."""
+    height, width = surface.shape
+    if max(a[0], b[0], c[0]) < 0.0 or min(a[0], b[0], c[0]) > width - 1.0:
+        return 0
+    a, b, c = _sorted(a, b, c)
+    first_row, last_row = int(np.ceil(max(a[1], 0.0))), int(np.ceil(min(c[1], float(height))))
+    if first_row >= last_row:
+        return 0
     area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
-    if area == 0.0 or not np.isfinite(area):
+    if area == 0.0:
         return 0
     slope_x = ((b[2] - a[2]) * (c[1] - a[1]) - (c[2] - a[2]) * (b[1] - a[1])) / area
     slope_y = ((c[2] - a[2]) * (b[0] - a[0]) - (b[2] - a[2]) * (c[0] - a[0])) / area
-    height, width = surface.shape
+    long, upper, lower = (c[0] - a[0]) / (c[1] - a[1]), (b[0] - a[0]) / (b[1] - a[1]), (c[0] - b[0]) / (c[1] - b[1])
     covered = 0
-    for row in range(int(np.ceil(max(a[1], 0.0))), int(min(np.ceil(c[1]), height))):
-        long_x = _crossing(a[0], a[1], c[0], c[1], row)
-        if row < b[1]:
-            short_x = _crossing(a[0], a[1], b[0], b[1], row)
-        else:
-            short_x = _crossing(b[0], b[1], c[0], c[1], row)
-        first = int(np.ceil(max(min(long_x, short_x), 0.0)))
-        last = int(np.ceil(min(max(long_x, short_x), float(width))))
+    for row in range(first_row, last_row):
+        first, last = _span(row, a, b, long, upper, lower, float(width))
         start = a[2] + (row - a[1]) * slope_y - a[0] * slope_x
         for column in range(first, last):
             value = np.float32(start + column * slope_x)
             if value > inverse_depth[row, column]:
                 inverse_depth[row, column] = value
                 surface[row, column] = index
-            if slot > 0 and stamp[row, column] != slot:
+        if slot > 0:
+            for column in range(first, last):
+                covered += stamp[row, column] != slot
                 stamp[row, column] = slot
-                covered += 1
     return covered
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fill_shadow(a, b, c, surface, shade):  # noqa: ANN001, ANN202
     """Take the sun from the pixels of one triangle with corners (x, y) where the ground is seen."""
-    if b[1] < a[1]:
-        a, b = b, a
-    if c[1] < a[1]:
-        a, c = c, a
-    if c[1] < b[1]:
-        b, c = c, b
     height, width = surface.shape
-    for row in range(int(np.ceil(max(a[1], 0.0))), int(min(np.ceil(c[1]), height))):
-        long_x = _crossing(a[0], a[1], c[0], c[1], row)
-        if row < b[1]:
-            short_x = _crossing(a[0], a[1], b[0], b[1], row)
-        else:
-            short_x = _crossing(b[0], b[1], c[0], c[1], row)
-        first = int(np.ceil(max(min(long_x, short_x), 0.0)))
-        last = int(np.ceil(min(max(long_x, short_x), float(width))))
+    if max(a[0], b[0], c[0]) < 0.0 or min(a[0], b[0], c[0]) > width - 1.0:
+        return
+    a, b, c = _sorted(a, b, c)
+    first_row, last_row = int(np.ceil(max(a[1], 0.0))), int(np.ceil(min(c[1], float(height))))
+    if first_row >= last_row:
+        return
+    long, upper, lower = (c[0] - a[0]) / (c[1] - a[1]), (b[0] - a[0]) / (b[1] - a[1]), (c[0] - b[0]) / (c[1] - b[1])
+    for row in range(first_row, last_row):
+        first, last = _span(row, a, b, long, upper, lower, float(width))
         for column in range(first, last):
             if surface[row, column] < 0:
                 shade[row, column] |= SUN_SHADOW

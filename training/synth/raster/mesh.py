@@ -35,6 +35,19 @@ class Mesh:
         return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     @cached_property
+    def shading_normals(self) -> NDArray[np.float32]:
+        """Normals (T, 3) for the light: the two halves of a slightly warped quadrilateral share one."""
+        normals, before, after = self.normals.copy(), self.triangles[:-1], self.triangles[1:]
+        halves = (before[:, 0] == after[:, 0]) & (before[:, 2] == after[:, 1])
+        halves |= (before[:, 2] == after[:, 2]) & (before[:, 0] == after[:, 1])
+        halves &= np.einsum("tx,tx->t", normals[:-1], normals[1:]) > 0.8
+        first = np.flatnonzero(halves)
+        mean = self.normals[first] + self.normals[first + 1]
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        normals[first] = normals[first + 1] = mean
+        return normals
+
+    @cached_property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lowest and highest corner, (3,) each."""
         return self.vertices.min(axis=0), self.vertices.max(axis=0)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
-from training.synth.raster.kernels import NEAR, draw_contact, draw_mesh, draw_shadow
+from training.synth.raster.kernels import NEAR, OCCLUSION_MASK, SUN_SHADOW, draw_contact, draw_mesh, draw_shadow
 from training.synth.raster.light import NOISE_STARTS, Light, haze_table, sensor_noise, sky_table
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.shading import SKYLINE_SIZE, colour_pixels, shade_triangles
@@ -271,14 +271,14 @@ def _colour(
     eyes, suns, ups = placed.eyes(camera.eye), placed.in_body(light.sun_direction), placed.in_body((0.0, 0.0, 1.0))
     for index, mesh, first in zip(drawing.order, meshes, drawing.firsts[1:], strict=True):
         shade_triangles(
-            mesh.vertices, mesh.triangles, mesh.normals, mesh.colours, mesh.materials, eyes[index], suns[index],
+            mesh.vertices, mesh.triangles, mesh.shading_normals, mesh.colours, mesh.materials, eyes[index], suns[index],
             ups[index], values, colours[first : first + len(mesh.triangles)],
         )
     slots = np.repeat(np.arange(1, len(meshes) + 1, dtype=np.int32), [len(mesh.triangles) for mesh in meshes])
     identities = np.array([0] + [placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     materials = np.concatenate([np.empty(0, np.uint8), *(mesh.materials for mesh in meshes)])
     packed, sizes = ground.mips
-    origin = np.array([*ground.origin, ground.metres_per_pixel, max(light.sun_direction[2], 0.0), camera.pinhole[0]])
+    origin = np.array([*ground.origin, ground.metres_per_pixel, camera.pinhole[0]])
     clouds = noise_tile(light.noise_seed % _CLOUD_TILES, _SMOOTHNESS)
     air = (sky_table(light.air) * np.float32(light.tint), clouds, _skyline(light.noise_seed % _CLOUD_TILES), haze_table(light.air.haze_density))
     seed = zlib.crc32(camera.world_T_cam.tobytes()) ^ light.noise_seed
@@ -287,7 +287,7 @@ def _colour(
     counts, boxes = _empty_counts(len(drawing.firsts))
     colour_pixels(
         drawing.inverse_depth, drawing.surface, shade, (colours, materials, slots, identities), camera.rays, camera.eye,
-        (packed, sizes, origin, ground.grain), air, values, sensor_noise(light.noise, 3 * camera.width), first_noise, image, counts,
+        (packed, sizes, origin, ground.grain, _lit_ground(light)), air, values, sensor_noise(light.noise, 3 * camera.width), first_noise, image, counts,
         boxes,
     )
     return image, counts, boxes
@@ -298,6 +298,16 @@ def _light_values(light: Light) -> Array:
     bounce = 0.32 * (np.asarray(light.sun) * max(light.sun_direction[2], 0.0) + light.sky)
     colours = np.array([light.sun, light.sky, bounce, light.air.horizon, light.air.zenith, light.air.cloud])
     return np.concatenate([colours * light.tint, [[light.air.clouds, light.air.wetness, light.vignette]]])
+
+
+@lru_cache(maxsize=16)
+def _lit_ground(light: Light) -> NDArray[np.float32]:
+    """Return the light (256, 3) on the ground by value of the shade buffer, for an albedo that is 256 times too large."""
+    values = np.arange(256)[:, None]
+    open_sky = 1 - (values & OCCLUSION_MASK) / OCCLUSION_MASK
+    sun = np.where(values & SUN_SHADOW, 0.0, max(light.sun_direction[2], 0.0)) * np.asarray(light.sun)
+    lit = open_sky * (sun + np.asarray(light.sky)) * (1 - 0.3 * light.air.wetness)
+    return (lit * np.asarray(light.tint) / 256).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
