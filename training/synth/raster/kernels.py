@@ -174,18 +174,56 @@ def draw_shadow(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_contact(
-    window: NDArray, rays: NDArray, eye: NDArray, body: NDArray, half: NDArray, reach: float, strength: float,
+def draw_contacts(
+    footprints: NDArray, world_T_body: NDArray, cam_T_body: NDArray, rays: NDArray, eye: NDArray, pinhole: NDArray,
     surface: NDArray, shade: NDArray,
 ) -> None:
-    """Darken the ground under and around one footprint, within `window` (first row, last, first column, last).
+    """Darken the ground under and around footprints (N, 6): middle x, y, half length, half width, reach, strength.
 
-    `rays` (3, 3) maps (column, row, 1) to a direction in world, `body` is (x, y, cos yaw, sin yaw) of the footprint in
-    world, `half` (2,) its half length and width; at `reach` metres from it the ground is as light as ever.
+    `reach` metres from it the ground is as light as ever. `rays` (3, 3) maps (column, row, 1) to a direction in world.
     """
+    for index in range(len(footprints)):
+        footprint, pose = footprints[index], world_T_body[index]
+        window = _window(footprint, cam_T_body[index], pinhole, surface.shape)
+        if window[0] < window[1] and window[2] < window[3]:
+            _darken(footprint, pose, window, rays, eye, surface, shade)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _window(footprint, cam_T_body, pinhole, shape):  # noqa: ANN001, ANN202
+    """Return the rows and columns (first, last + 1, first, last + 1) that a footprint and its surroundings may cover."""
+    points = np.empty((4, 3))
+    half_x, half_y = footprint[2] + footprint[4], footprint[3] + footprint[4]
+    for corner in range(4):
+        x = footprint[0] + (half_x if corner == 0 or corner == 3 else -half_x)
+        y = footprint[1] + (half_y if corner < 2 else -half_y)
+        for axis in range(3):
+            row = cam_T_body[axis]
+            points[corner, axis] = row[0] * x + row[1] * y + row[3]
+    low_x, high_x, low_y, high_y = np.inf, -np.inf, np.inf, -np.inf
+    for first, second, third in ((0, 1, 2), (0, 2, 3)):
+        triangle = np.stack((points[first], points[second], points[third]))
+        kept, count = _clip_near(triangle)
+        for corner in range(count):
+            x, y, _ = _project(kept[corner], pinhole)
+            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
+    if low_x > high_x:
+        return 0, 0, 0, 0
+    return (
+        int(np.ceil(max(low_y, 0.0))), int(min(np.floor(high_y) + 1.0, float(shape[0]))),
+        int(np.ceil(max(low_x, 0.0))), int(min(np.floor(high_x) + 1.0, float(shape[1]))),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _darken(footprint, pose, window, rays, eye, surface, shade):  # noqa: ANN001, ANN202
     x_column, y_column, z_column = rays[0, 0], rays[1, 0], rays[2, 0]
-    cosine, sine, half_x, half_y, height = body[2], body[3], half[0], half[1], eye[2]
-    east, north, scale = eye[0] - body[0], eye[1] - body[1], 1.0 / (reach * reach)
+    # Into the frame of the body; only its heading counts, since the ground is flat.
+    scale = 1.0 / np.sqrt(pose[0, 0] * pose[0, 0] + pose[1, 0] * pose[1, 0])
+    cosine, sine = pose[0, 0] * scale, pose[1, 0] * scale
+    east, north = eye[0] - pose[0, 3], eye[1] - pose[1, 3]
+    middle_x, middle_y, half_x, half_y, reach, strength = footprint
+    height, scale = eye[2], 1.0 / (reach * reach)
     for row in range(window[0], window[1]):
         x_row, y_row, z_row = rays[0, 1] * row + rays[0, 2], rays[1, 1] * row + rays[1, 2], rays[2, 1] * row + rays[2, 2]
         names, shades = surface[row], shade[row]
@@ -195,8 +233,8 @@ def draw_contact(
                 continue
             depth = -height / down
             x, y = east + depth * (x_row + x_column * column), north + depth * (y_row + y_column * column)
-            outside_x = max(abs(x * cosine + y * sine) - half_x, 0.0)
-            outside_y = max(abs(y * cosine - x * sine) - half_y, 0.0)
+            outside_x = max(abs(x * cosine + y * sine - middle_x) - half_x, 0.0)
+            outside_y = max(abs(y * cosine - x * sine - middle_y) - half_y, 0.0)
             square = (outside_x * outside_x + outside_y * outside_y) * scale
             if square < 1.0:
                 rest = 1.0 - np.sqrt(square)

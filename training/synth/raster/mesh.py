@@ -53,10 +53,21 @@ class Mesh:
         return self.vertices.min(axis=0), self.vertices.max(axis=0)
 
     @cached_property
-    def footprint(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lowest and highest corner (2,) in x, y of what is less than half a metre above the ground."""
+    def height(self) -> float:
+        """Highest z in metres."""
+        return float(self.vertices[:, 2].max())
+
+    @cached_property
+    def footprint(self) -> NDArray[np.float64]:
+        """What hides the sky from the ground (6,): middle x, y, half length, half width, reach and strength of it.
+
+        It is measured on what is less than half a metre above the ground: the trunk of a tree, not its crown.
+        """
         near = self.vertices[self.vertices[:, 2] < max(0.5, float(self.vertices[:, 2].min()) + 0.01), :2]
-        return near.min(axis=0), near.max(axis=0)
+        low, high = near.min(axis=0).astype(np.float64), near.max(axis=0).astype(np.float64)
+        reach = float(np.clip(0.3 * self.height, 0.15, 0.7))
+        half = np.maximum((high - low) / 2 - 0.3 * reach, 0.0)
+        return np.array([*(low + high) / 2, *half, reach, 0.75])
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:

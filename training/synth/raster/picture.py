@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
-from training.synth.raster.kernels import NEAR, OCCLUSION_MASK, SUN_SHADOW, draw_contact, draw_mesh, draw_shadow
+from training.synth.raster.kernels import NEAR, OCCLUSION_MASK, SUN_SHADOW, draw_contacts, draw_mesh, draw_shadow
 from training.synth.raster.light import NOISE_STARTS, Light, haze_table, sensor_noise, sky_table
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.shading import SKYLINE_SIZE, colour_pixels, shade_triangles
@@ -207,7 +207,7 @@ def _cast_shadows(placed: _Placed, camera: _Camera, light: Light, surface: NDArr
         return
     flatten = np.eye(4)
     flatten[:3, 2] -= sun / sun[2]
-    heights = np.array([item.mesh.bounds[1][2] for item in placed.instances])
+    heights = np.array([item.mesh.height for item in placed.instances])
     slant = np.hypot(sun[0], sun[1]) / sun[2]
     middles = placed.centres - 0.5 * heights[:, None] * slant * _unit(camera.cam_T_world[:3, :3] @ (sun * (1, 1, 0)))
     reached = camera.reached_by(middles, placed.radii + 0.5 * heights * slant)
@@ -225,35 +225,13 @@ def _darken_contacts(placed: _Placed, camera: _Camera, surface: NDArray, shade: 
     if not len(placed.instances) or camera.eye[2] <= NEAR:
         return
     reached = camera.reached_by(placed.centres, placed.radii + 1.0) & (placed.centres[:, 2] < _CONTACT_REACH)
-    rays = camera.rays
-    for index in np.flatnonzero(reached):
-        item = placed.instances[index]
-        low, high = (corner.astype(np.float64) for corner in item.mesh.footprint)
-        reach = float(np.clip(0.3 * item.mesh.bounds[1][2], 0.15, 0.7))
-        middle, half = (low + high) / 2, (high - low) / 2
-        signs = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]])
-        corners = (*middle, 0.0) + signs * (*(half + reach), 0.0)
-        window = _window(corners @ placed.cam_T_body[index, :3, :3].T + placed.cam_T_body[index, :3, 3], camera)
-        if window[0] >= window[1] or window[2] >= window[3]:
-            continue
-        pose = placed.world_T_body[index]
-        centre = pose[:2, :2] @ middle + pose[:2, 3]
-        body = np.array([*centre, *_unit(pose[:2, 0])])
-        draw_contact(window, rays, camera.eye, body, np.maximum(half - 0.3 * reach, 0.0), reach, 0.75, surface, shade)
-
-
-def _window(corners: Array, camera: _Camera) -> NDArray[np.int64]:
-    """Return the rows and columns (first, last, first, last) that a polygon (K, 3) in cam may cover."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    crossing = (corners[:, 2] < NEAR) != (np.roll(corners[:, 2], -1) < NEAR)
-    shares = (NEAR - corners[crossing, 2:]) / edges[crossing, 2:]
-    points = np.concatenate([corners[corners[:, 2] >= NEAR], corners[crossing] + shares * edges[crossing]])
-    if not len(points):
-        return np.zeros(4, np.int64)
-    fx, fy, cx, cy = camera.pinhole
-    columns, rows = fx * points[:, 0] / points[:, 2] + cx, fy * points[:, 1] / points[:, 2] + cy
-    limits = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1])
-    return np.clip(np.ceil(limits), 0, [camera.height] * 2 + [camera.width] * 2).astype(np.int64)
+    chosen = np.flatnonzero(reached)
+    if len(chosen):
+        footprints = np.array([placed.instances[index].mesh.footprint for index in chosen])
+        draw_contacts(
+            footprints, placed.world_T_body[chosen], placed.cam_T_body[chosen], camera.rays, camera.eye, camera.pinhole,
+            surface, shade,
+        )
 
 
 def _unit(vector: Array) -> Array:
