@@ -123,8 +123,17 @@ def _to_camera(vertices, cam_T_body):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_mesh(
-    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, eye: NDArray, pinhole: NDArray,
-    first: int, slot: int, inverse_depth: NDArray, surface: NDArray, stamp: NDArray,
+    vertices: NDArray,
+    triangles: NDArray,
+    normals: NDArray,
+    cam_T_body: NDArray,
+    eye: NDArray,
+    pinhole: NDArray,
+    first: int,
+    slot: int,
+    inverse_depth: NDArray,
+    surface: NDArray,
+    stamp: NDArray,
 ) -> int:
     """Draw the triangles that face `eye` (3,), in body; triangle t is entered in `surface` as `first` + t.
 
@@ -155,8 +164,14 @@ def draw_mesh(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_shadow(
-    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, sun: NDArray, pinhole: NDArray,
-    surface: NDArray, shade: NDArray,
+    vertices: NDArray,
+    triangles: NDArray,
+    normals: NDArray,
+    cam_T_body: NDArray,
+    sun: NDArray,
+    pinhole: NDArray,
+    surface: NDArray,
+    shade: NDArray,
 ) -> None:
     """Draw the sun shadow of a mesh; `cam_T_body` flattens it onto the ground, `sun` (3,) is in body."""
     points = _to_camera(vertices, cam_T_body)
@@ -175,8 +190,14 @@ def draw_shadow(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_contacts(
-    footprints: NDArray, world_T_body: NDArray, cam_T_body: NDArray, rays: NDArray, eye: NDArray, pinhole: NDArray,
-    surface: NDArray, shade: NDArray,
+    footprints: NDArray,
+    world_T_body: NDArray,
+    cam_T_body: NDArray,
+    rays: NDArray,
+    eye: NDArray,
+    pinhole: NDArray,
+    surface: NDArray,
+    shade: NDArray,
 ) -> None:
     """Darken the ground under and around footprints (N, 6): middle x, y, half length, half width, reach, strength.
 
@@ -191,7 +212,7 @@ def draw_contacts(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _window(footprint, cam_T_body, pinhole, shape):  # noqa: ANN001, ANN202
-    """Return the rows and columns (first, last + 1, first, last + 1) that a footprint and its surroundings may cover."""
+    """Return the rows and columns (first, last + 1, first, last + 1) that a footprint with its reach may cover."""
     points = np.empty((4, 3))
     half_x, half_y = footprint[2] + footprint[4], footprint[3] + footprint[4]
     for corner in range(4):
@@ -210,8 +231,10 @@ def _window(footprint, cam_T_body, pinhole, shape):  # noqa: ANN001, ANN202
     if low_x > high_x:
         return 0, 0, 0, 0
     return (
-        int(np.ceil(max(low_y, 0.0))), int(min(np.floor(high_y) + 1.0, float(shape[0]))),
-        int(np.ceil(max(low_x, 0.0))), int(min(np.floor(high_x) + 1.0, float(shape[1]))),
+        int(np.ceil(max(low_y, 0.0))),
+        int(min(np.floor(high_y) + 1.0, float(shape[0]))),
+        int(np.ceil(max(low_x, 0.0))),
+        int(min(np.floor(high_x) + 1.0, float(shape[1]))),
     )
 
 
@@ -225,7 +248,11 @@ def _darken(footprint, pose, window, rays, eye, surface, shade):  # noqa: ANN001
     middle_x, middle_y, half_x, half_y, reach, strength = footprint
     height, scale = eye[2], 1.0 / (reach * reach)
     for row in range(window[0], window[1]):
-        x_row, y_row, z_row = rays[0, 1] * row + rays[0, 2], rays[1, 1] * row + rays[1, 2], rays[2, 1] * row + rays[2, 2]
+        x_row, y_row, z_row = (
+            rays[0, 1] * row + rays[0, 2],
+            rays[1, 1] * row + rays[1, 2],
+            rays[2, 1] * row + rays[2, 2],
+        )
         names, shades = surface[row], shade[row]
         for column in range(window[2], window[3]):
             down = z_row + z_column * column

@@ -24,8 +24,16 @@ _HILLS = 0.06  # sine of the greatest height of the hills
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def shade_triangles(
-    vertices: NDArray, triangles: NDArray, normals: NDArray, colours: NDArray, materials: NDArray, eye: NDArray,
-    sun: NDArray, up: NDArray, light: NDArray, shaded: NDArray,
+    vertices: NDArray,
+    triangles: NDArray,
+    normals: NDArray,
+    colours: NDArray,
+    materials: NDArray,
+    eye: NDArray,
+    sun: NDArray,
+    up: NDArray,
+    light: NDArray,
+    shaded: NDArray,
 ) -> None:
     """Write the colours (T, 3) of lit triangles to `shaded`; `eye`, `sun` and `up` (3,) are in body.
 
@@ -145,11 +153,18 @@ def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: 
                 share = (column - start) / _SKY_STEP
                 red, green, blue = _between(old, new, share)
                 up = old[3] + (new[3] - old[3]) * share
-                if up < _HILLS and up < skyline[int(old[4] + bend * share) & (SKYLINE_SIZE - 1)]:
+                if up < _HILLS and up < _height_of_hills(skyline, old[4] + bend * share):
                     red, green, blue = 0.55 * red + hill_red, 0.55 * green + hill_green, 0.55 * blue + hill_blue
                 line[3 * column], line[3 * column + 1], line[3 * column + 2] = red, green, blue
                 depth[column] = np.inf
         known, old = end, new
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _height_of_hills(skyline, turn):  # noqa: ANN001, ANN202
+    low = np.floor(turn)
+    left, right = skyline[int(low) & (SKYLINE_SIZE - 1)], skyline[int(low + 1.0) & (SKYLINE_SIZE - 1)]
+    return left + (right - left) * (turn - low)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -333,16 +348,27 @@ def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def colour_pixels(
-    inverse_depth: NDArray, surface: NDArray, shade: NDArray, table: tuple, rays: NDArray, eye: NDArray,
-    ground: tuple, air: tuple, light: NDArray, noise: NDArray, first_noise: NDArray, image: NDArray,
-    counts: NDArray, boxes: NDArray,
+    inverse_depth: NDArray,
+    surface: NDArray,
+    shade: NDArray,
+    table: tuple,
+    rays: NDArray,
+    eye: NDArray,
+    ground: tuple,
+    air: tuple,
+    light: NDArray,
+    noise: NDArray,
+    first_noise: NDArray,
+    image: NDArray,
+    counts: NDArray,
+    boxes: NDArray,
 ) -> None:
     """Write `image`, turn `inverse_depth` into depth and `surface` into identities, and count what is seen.
 
     `table` is (colours (T, 3), materials (T,), slots (T,), identities by slot), `rays` (3, 3) maps (column, row, 1) to
     directions in world of depth 1, `ground` is (packed, places, (x, y, metres, focal length), grain, light by value of
-    `shade` (256, 3)), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4) of first and last
-    column and row of each slot are filled in.
+    `shade` (256, 3)), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4), the first and
+    last column and row, are filled in by slot.
     """
     height, width = surface.shape
     haze, textures = air[3], (air[1], ground[3])
