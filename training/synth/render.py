@@ -162,7 +162,10 @@ def _paint_ground(scene: SceneDescription, view: _View, boxes: Array) -> NDArray
     up = _upward_slope(view)
     depth = view.eye[2] / np.maximum(-up, 1e-6)
     grain = cv2.warpPerspective(
-        _noise(), _tile_from_image(view), (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        _noise(),
+        _tile_from_image(view),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     )
     fine = np.exp(-depth / 25.0)  # far away the grain is finer than the pixels

@@ -225,9 +225,7 @@ _BEHIND, _AHEAD = 35.0, 60.0  # metres of traffic around the way the ego vehicle
 _GRASS_TO_KERB = (-10.9, -7.0, -5.5, 15.4, 17.0, 19.6)  # d: pavement, cycle path, road, cycle path, pavement
 
 
-def make_scene(
-    seed: int, name: str, duration: float, image_size: tuple[int, int] = _NOMINAL_SIZE
-) -> SceneDescription:
+def make_scene(seed: int, name: str, duration: float, image_size: tuple[int, int] = _NOMINAL_SIZE) -> SceneDescription:
     """Return the scene that `seed` and `name` (scene-NNNN) stand for: `duration` seconds, all ten classes present."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     curvature = rng.choice([-1, 1]) / rng.uniform(150, 400)

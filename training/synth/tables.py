@@ -52,8 +52,19 @@ _ATTRIBUTES = (
 )
 _VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 _TABLES = (
-    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample",
-    "sample_annotation", "sample_data", "scene", "sensor", "visibility",
+    "attribute",
+    "calibrated_sensor",
+    "category",
+    "ego_pose",
+    "instance",
+    "log",
+    "map",
+    "sample",
+    "sample_annotation",
+    "sample_data",
+    "scene",
+    "sensor",
+    "visibility",
 )
 
 
@@ -189,14 +200,21 @@ class _World:
         for token, level in _VISIBILITIES.items():
             self._add("visibility", token, level=level, description="")
         self._add(
-            "log", self._token("log"), logfile="synthetic", vehicle="synthetic", date_captured="2020-09-13",
+            "log",
+            self._token("log"),
+            logfile="synthetic",
+            vehicle="synthetic",
+            date_captured="2020-09-13",
             location="synthetic",
         )
         picture = self.root / "maps" / "empty.png"
         picture.parent.mkdir()
         picture.write_bytes(cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes())
         self._add(
-            "map", self._token("map"), category="semantic_prior", filename="maps/empty.png",
+            "map",
+            self._token("map"),
+            category="semantic_prior",
+            filename="maps/empty.png",
             log_tokens=[self._token("log")],
         )
 
@@ -237,8 +255,11 @@ class _World:
                 modality = "camera" if intrinsics else "lidar"
                 self._add("sensor", sensor, channel=channel, modality=modality)
             self._add(
-                "calibrated_sensor", self._token(scene.name, channel), sensor_token=sensor,
-                translation=base_T_sensor[:3, 3].tolist(), rotation=_quaternion(base_T_sensor),
+                "calibrated_sensor",
+                self._token(scene.name, channel),
+                sensor_token=sensor,
+                translation=base_T_sensor[:3, 3].tolist(),
+                rotation=_quaternion(base_T_sensor),
                 camera_intrinsic=intrinsics,
             )
 
@@ -256,15 +277,25 @@ class _World:
         token = self._token(scene.name, channel, turn.index)
         world_T_base = scene.ego.pose(turn.time + exposure)
         self._add(
-            "ego_pose", token, timestamp=timestamp, rotation=_quaternion(world_T_base),
+            "ego_pose",
+            token,
+            timestamp=timestamp,
+            rotation=_quaternion(world_T_base),
             translation=world_T_base[:3, 3].tolist(),
         )
         is_picture = fileformat == "jpg"
         self._add(
-            "sample_data", token, sample_token=turn.sample_token, ego_pose_token=token,
-            calibrated_sensor_token=self._token(scene.name, channel), timestamp=timestamp, fileformat=fileformat,
-            is_key_frame=turn.is_key_frame, height=self.options.height if is_picture else 0,
-            width=self.options.width if is_picture else 0, filename=filename,
+            "sample_data",
+            token,
+            sample_token=turn.sample_token,
+            ego_pose_token=token,
+            calibrated_sensor_token=self._token(scene.name, channel),
+            timestamp=timestamp,
+            fileformat=fileformat,
+            is_key_frame=turn.is_key_frame,
+            height=self.options.height if is_picture else 0,
+            width=self.options.width if is_picture else 0,
+            filename=filename,
             prev=self._token(scene.name, channel, turn.index - step) if turn.index else "",
             next=self._token(scene.name, channel, turn.index + step) if turn.index < last else "",
         )
@@ -276,8 +307,14 @@ class _World:
             timestamp = scene.start + round(index * _KEYFRAME_PERIOD * 1e6)
             self._add("sample", token, timestamp=timestamp, scene_token=scene_token, **_links(tokens, index))
         self._add(
-            "scene", scene_token, log_token=self._token("log"), nbr_samples=len(tokens), name=scene.name,
-            first_sample_token=tokens[0], last_sample_token=tokens[-1], description="Synthetic road with all classes",
+            "scene",
+            scene_token,
+            log_token=self._token("log"),
+            nbr_samples=len(tokens),
+            name=scene.name,
+            first_sample_token=tokens[0],
+            last_sample_token=tokens[-1],
+            description="Synthetic road with all classes",
         )
 
     def _add_instance(self, scene: SceneDescription, index: int, scans: list[Scan]) -> None:
@@ -285,19 +322,29 @@ class _World:
         tokens = [self._token(scene.name, "annotation", index, sample) for sample in range(self.options.samples)]
         instance = self._token(scene.name, "instance", index)
         self._add(
-            "instance", instance, category_token=self._token(_CATEGORIES[item.kind]), nbr_annotations=len(tokens),
-            first_annotation_token=tokens[0], last_annotation_token=tokens[-1],
+            "instance",
+            instance,
+            category_token=self._token(_CATEGORIES[item.kind]),
+            nbr_annotations=len(tokens),
+            first_annotation_token=tokens[0],
+            last_annotation_token=tokens[-1],
         )
         length, width, height = item.size
         for sample, (token, result) in enumerate(zip(tokens, scans, strict=True)):
             box = item.box(sample * _KEYFRAME_PERIOD)
             self._add(
-                "sample_annotation", token, sample_token=self._token(scene.name, "sample", sample),
-                instance_token=instance, visibility_token=_visibility(result.visibility[index]),
+                "sample_annotation",
+                token,
+                sample_token=self._token(scene.name, "sample", sample),
+                instance_token=instance,
+                visibility_token=_visibility(result.visibility[index]),
                 attribute_tokens=[self._token(item.attribute)] if item.attribute else [],
-                translation=box[:3].tolist(), size=[width, length, height],
-                rotation=quaternion_from_yaw(box[6]).tolist(), num_lidar_pts=int(result.counts[index]),
-                num_radar_pts=0, **_links(tokens, sample),
+                translation=box[:3].tolist(),
+                size=[width, length, height],
+                rotation=quaternion_from_yaw(box[6]).tolist(),
+                num_lidar_pts=int(result.counts[index]),
+                num_radar_pts=0,
+                **_links(tokens, sample),
             )
 
 
