@@ -133,7 +133,8 @@ def boxes(
 ) -> Mesh:
     """Return N boxes from `low` to `high` (N, 3) or (3,).
 
-    Their tops are scaled by `taper` and moved by `shift` in x and y. `colours` is (3,), (N, 3) or (N, 6, 3) for front, left, back, right, top, bottom.
+    Their tops are scaled by `taper` and moved by `shift` in x and y. `colours` is (3,), (N, 3) or
+    (N, 6, 3) for front, left, back, right, top, bottom.
     """
     low, high = np.broadcast_arrays(np.atleast_2d(np.asarray(low, float)), np.atleast_2d(np.asarray(high, float)))
     middle, half = (low + high) / 2, (high - low) / 2

@@ -332,7 +332,7 @@ def _light_values(light: Light) -> Array:
 
 @lru_cache(maxsize=16)
 def _lit_ground(light: Light) -> NDArray[np.float32]:
-    """Return the light (256, 3) on the ground by value of the shade buffer, for albedos that are 256 times too large."""
+    """Return the light (256, 3) on the ground by value of the shade buffer, for albedos 256 times too large."""
     values = np.arange(256)[:, None]
     open_sky = 1 - (values & OCCLUSION_MASK) / OCCLUSION_MASK
     sun = np.where(values & SUN_SHADOW, 0.0, max(light.sun_direction[2], 0.0)) * np.asarray(light.sun)

@@ -367,8 +367,8 @@ def colour_pixels(
 
     `table` is (colours (T, 3), materials (T,), slots (T,), identities by slot), `rays` (3, 3) maps (column, row, 1) to
     directions in world of depth 1, `ground` is (packed, places, (x, y, metres, focal length), grain, light by value of
-    `shade` (256, 3)), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4), the first and
-    last column and row, are filled in by slot.
+    `shade` (256, 3)), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4), the first
+    and last column and row, are filled in by slot.
     """
     height, width = surface.shape
     haze, textures = air[3], (air[1], ground[3])
