@@ -1,9 +1,10 @@
-# make demo | test | lint | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from.
-PYTHON ?= python3
-ARGS ?=
+# make demo | test | lint | parity | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
+# ARGS are passed on to the demo or to pytest.
 BIN := .venv/bin
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
+ARGS ?=
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint parity setup clean
 
 demo: setup
 	@$(BIN)/streampetr demo $(ARGS)
@@ -14,9 +15,13 @@ test: lint
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# -S: set-up takes nothing but the standard library, and the start-up hooks of a half-made .venv may be broken.
+parity: setup
+	@$(BIN)/python -m tests.core.parity_table $(ARGS)
+
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: no $(PYTHON): apt-get install -y python3-venv" >&2; exit 1; }
-	@$(PYTHON) scripts/setup_env.py
+	@$(PYTHON) -S scripts/setup_env.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,7 +1,8 @@
 """Packaging of `streampetr`, for pip and (as the ament_python package `streampetr_ros`) for colcon.
 
-Everything is said here, in the dialect that setuptools 59 of ROS 2 Humble understands too. Version, licence and
-description are read from package.xml.
+What colcon needs is said here, in the dialect that setuptools 59 of ROS 2 Humble understands too: files, packages and
+entry points. Version, licence and description are read from package.xml. What pip alone needs, dependencies and extras,
+stands in pyproject.toml; colcon's users get dependencies through rosdep.
 """
 
 from pathlib import Path
@@ -35,28 +36,9 @@ setup(
     license=package.findtext("license"),
     maintainer=package.findtext("maintainer"),
     maintainer_email=package.find("maintainer").get("email"),
-    python_requires=">=3.10",
     packages=find_packages(include=["streampetr_core*", "streampetr_ros*", "training*"]),
     data_files=_data_files(),
     zip_safe=True,
-    install_requires=[
-        "numpy",
-        "opencv-python-headless",
-        "pillow",
-        "pyyaml",
-        "safetensors",
-        "scipy",
-        "torch>=2.4",
-        "tqdm",
-    ],
-    extras_require={
-        "ros": ["rosbags>=0.11"],
-        "training": ["matplotlib", "motmetrics>=1.4", "nuscenes-devkit>=1.2", "numpy<2", "pandas", "pyquaternion"],
-        "runtime": ["onnx", "onnxruntime", "openvino"],
-        "viz": ["rerun-sdk"],
-        "flash": ["flash-attn"],
-        "dev": ["hypothesis", "pytest", "ruff"],
-    },
     entry_points={
         "console_scripts": [
             "streampetr = streampetr_core.cli:main",

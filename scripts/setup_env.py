@@ -87,21 +87,16 @@ def set_up(sourced: bool) -> None:
         with progress.step("installing ROS 2 (rclpy, Fast DDS) and the message compiler"), finished(["ros"], keys):
             pip_install(*requirement_arguments("packaging", "ros-distribution", "overlay-build"))
     # Compiling runs beside the next download.
-    builds = {name: start_build(name, folder) for name, folder in to_build.items()}
-    try:
+    with building(to_build) as builds:
         if "packages" in todo:
             with progress.step("installing PyTorch, training and test packages"), finished(["packages"], keys):
                 pip_install(*requirement_arguments("packaging", "base", "ros", "training", "dev"))
         if overlay:
             with progress.step(f"compiling {', '.join(overlay)}"):
-                for name, folder in to_build.items():
-                    finish_build(name, builds[name], folder)
+                collect(builds, to_build)
                 with finished(overlay, keys):
                     wheels = [str(wheel) for name in overlay for wheel in wheel_folder(name, keys).glob("*.whl")]
                     pip_install("--no-deps", "--force-reinstall", *wheels)
-    finally:
-        for build in builds.values():
-            build.terminate()
     if "package" in todo:
         with progress.step("installing this package"), finished(["package"], keys):
             pip_install("--no-deps", "--no-build-isolation", "--force-reinstall", "--editable", str(ROOT))
@@ -214,9 +209,10 @@ def check_machine(compiling: bool) -> None:
 def make_venv(sourced: bool, keys: dict[str, str]) -> None:
     """Make .venv from nothing; beside a ROS distribution it sees the system's packages, which that builds on."""
     shutil.rmtree(VENV, ignore_errors=True)
-    # An activated .venv cannot make itself anew: its base interpreter does.
-    interpreter = getattr(sys, "_base_executable", sys.executable)
-    run(interpreter, "-m", "venv", *(["--system-site-packages"] if sourced else []), str(VENV))
+    # .venv's own interpreter, which may be running this, cannot make itself anew: the one it was made from does.
+    base = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    interpreter = base if base.exists() else sys.executable
+    run(str(interpreter), "-m", "venv", *(["--system-site-packages"] if sourced else []), str(VENV))
     STAMPS.mkdir()
     (STAMPS / "venv").write_text(keys["venv"])
 
@@ -249,7 +245,8 @@ def failure(log: Path) -> str:
     """Return one line on a failed command: the first of its log that tells an error, else the last one."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\berror:|CMake Error", line, re.IGNORECASE)]
-    return f"{errors[0] if errors else lines[-1]} (the whole log: {log.relative_to(ROOT)})"
+    told = errors[0] if errors else lines[-1] if lines else "no word of why"
+    return f"{told} (the whole log: {log.relative_to(ROOT)})"
 
 
 def wheel_folder(name: str, keys: dict[str, str]) -> Path:
@@ -257,23 +254,31 @@ def wheel_folder(name: str, keys: dict[str, str]) -> Path:
     return BUILD / "overlay" / f"{name}-{keys[name][:16]}"
 
 
-def start_build(name: str, folder: Path) -> subprocess.Popen:
-    """Start building the wheel of an overlay package."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    command = [PYTHON, "-m", "pip", "wheel", "--verbose", "--no-build-isolation", "--no-deps", "-w", partial]
-    with (BUILD / f"{name}.log").open("w") as log:
-        return subprocess.Popen(
-            [*command, OVERLAY / name], stdout=log, stderr=subprocess.STDOUT, env=child_environment()
-        )
+@contextmanager
+def building(folders: dict[str, Path]) -> Iterator[dict[str, subprocess.Popen]]:
+    """Build the wheels of overlay packages while the block runs, each into its folder; no build outlives the block."""
+    builds = {}
+    for name, folder in folders.items():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        options = ["--verbose", "--no-build-isolation", "--no-deps", "--wheel-dir", partial]
+        command = [PYTHON, "-m", "pip", "wheel", *options, OVERLAY / name]
+        with (BUILD / f"{name}.log").open("w") as log:
+            builds[name] = subprocess.Popen(command, stdout=log, stderr=log, env=child_environment())
+    try:
+        yield builds
+    finally:
+        for build in builds.values():
+            build.terminate()
 
 
-def finish_build(name: str, build: subprocess.Popen, folder: Path) -> None:
-    """Wait for the wheel of an overlay package and keep it; raises SetupError with the first error when it failed."""
-    if build.wait():
-        raise SetupError(failure(BUILD / f"{name}.log"))
-    folder.with_suffix(".partial").rename(folder)
+def collect(builds: dict[str, subprocess.Popen], folders: dict[str, Path]) -> None:
+    """Wait for the wheels of overlay packages and keep them; raises SetupError with the first error of a failed one."""
+    for name, build in builds.items():
+        if build.wait():
+            raise SetupError(failure(BUILD / f"{name}.log"))
+        folders[name].with_suffix(".partial").rename(folders[name])
 
 
 def make_ament_prefix() -> None:

@@ -4,6 +4,7 @@ Metadata: `format`, `config` (JSON of `ModelConfig`: class names and reference f
 Tensors under `aux_head.` belong to the auxiliary 2D head: training uses them, the detector does not.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         save_file({k: v.contiguous() for k, v in checkpoint.state.items()}, partial, metadata)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise StreampetrError(f"{path}: cannot be written: {error}") from error
 
 

@@ -25,6 +25,8 @@ NUSCENES_CLASSES = (
 )
 BACKBONES = ("resnet18", "resnet50", "vovnet99")
 CHANNEL_ORDERS = ("rgb", "bgr")
+_NUMBERS_IN = {"pixel_mean": 3, "pixel_std": 3, "detection_range": 6, "position_range": 6}
+_LOWEST = {"num_propagated": 0, "num_depth_bins": 35}  # the published cone of a token takes the 35th bin; others: 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class ModelConfig:
             raise StreampetrError(f"model '{self.name}': memory_length must hold num_propagated and num_admitted")
         if self.num_admitted > self.num_queries:
             raise StreampetrError(f"model '{self.name}': num_admitted exceeds the {self.num_queries} queries")
+        if self.channels % (2 * self.num_heads):
+            raise StreampetrError(f"model '{self.name}': channels must be divisible by twice num_heads")
+        for key, count in _NUMBERS_IN.items():
+            if len(getattr(self, key)) != count:
+                raise StreampetrError(f"model '{self.name}': {key} takes {count} numbers")
+        for field in dataclasses.fields(self):
+            lowest = _LOWEST.get(field.name, 1)
+            if field.type is int and getattr(self, field.name) < lowest:
+                raise StreampetrError(f"model '{self.name}': {field.name} must be {lowest} or more")
 
     @property
     def num_queries(self) -> int:
@@ -104,7 +115,7 @@ def _typed(value: Any, kind: Any, key: str, source: str) -> Any:
     """Return `value` as the field's type, tuples from lists and floats from integers."""
     if kind is tuple or getattr(kind, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(value)
+            return tuple(_typed(item, kind.__args__[0], key, source) for item in value)
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif isinstance(value, kind) and not isinstance(value, bool):
@@ -123,7 +134,9 @@ def shipped_config_paths() -> list[Path]:
     return sorted(path for folder in _config_folders() for path in folder.glob("*.yaml"))
 
 
-def _read_with_base(path: Path) -> dict[str, Any]:
+def _read_with_base(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in variants:
+        raise StreampetrError(f"{path}: names itself as its base, directly or through others")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -131,7 +144,7 @@ def _read_with_base(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise StreampetrError(f"{path}: a model configuration is a YAML mapping of keys to values")
     base = values.pop("base", None)
-    inherited = _read_with_base(path.parent / base) if base else {}
+    inherited = _read_with_base(path.parent / base, (*variants, path.resolve())) if base else {}
     return {**inherited, **values, "name": path.stem}
 
 

@@ -1,6 +1,5 @@
 """Official StreamPETR checkpoints (mmdetection3d layout) to native ones, every key accounted for."""
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,20 @@ _RENAMES = [
         (r"^img_neck\.lateral_convs\.0\.conv\.", "neck.lateral_stride16."),
         (r"^img_neck\.lateral_convs\.1\.conv\.", "neck.lateral_stride32."),
         (r"^img_neck\.fpn_convs\.0\.conv\.", "neck.output."),
-        (r"^img_roi_head\.", AUX_HEAD_PREFIX),
+        (r"^img_roi_head\.(?=(?:shared_(?:cls|reg)|cls|centerness|ltrb|center2d)\.)", AUX_HEAD_PREFIX),
     )
 ]
 _BACKBONE_PREFIX = "img_backbone."
 _TRAINING_CONSTANTS = ("code_weights", "match_costs")  # weights of the loss; the recipe states them
-# What mmcv may have put into the meta data beside the weights; harmless to unpickle.
-_NUMPY_SCALARS = [np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(code)) for code in "dfqiB?")]
+# What mmcv may have put into the meta data beside the weights: numbers and arrays of NumPy, harmless to unpickle. A
+# file names the functions as the NumPy that wrote it did: numpy.core before version 2, numpy._core since.
+_NUMPY_NUMBERS = {type(np.dtype(name)) for name in np.sctypeDict.values() if np.dtype(name).kind in "biuf"}
+_NUMPY_FUNCTIONS = [
+    (function, f"numpy.{core}.multiarray.{function.__name__}")
+    for function in (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])
+    for core in ("core", "_core")
+]
+_HARMLESS = [np.dtype, np.ndarray, *_NUMPY_NUMBERS, *_NUMPY_FUNCTIONS]
 
 
 def convert_official(
@@ -77,11 +83,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise StreampetrError(f"{path}: no such file")
     try:
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+        with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise StreampetrError(f"{path}: not a PyTorch checkpoint that can be read safely ({reason})") from error
+    except Exception as error:  # bytes of another kind make the unpickler stumble in any way
+        raise StreampetrError(f"{path}: not a PyTorch checkpoint that can be read safely: {_reason(error)}") from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights or not all(_is_named_tensor(*item) for item in weights.items()):
         raise StreampetrError(f"{path}: a PyTorch file, but no checkpoint: it holds no table of named weights")
@@ -108,6 +113,16 @@ def rename_official(official: dict[str, Tensor], source: str) -> dict[str, Tenso
     problems = {"unknown": unknown, "unlike the layer that shares them": contradictory}
     raise_if_any(problems, f"{source}: not a StreamPETR checkpoint in the official layout")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a file was not read; PyTorch's own words advise to execute it."""
+    foreign_object = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign_object:
+        return f"it holds an object of {foreign_object[1]}, which is code; nothing of it was executed"
+    if isinstance(error, OSError):
+        return str(error)
+    return "it is damaged, incomplete or of another kind"
 
 
 def _is_named_tensor(key: Any, value: Any) -> bool:
@@ -139,18 +154,21 @@ def _native_backbone_name(key: str) -> str:
 
 
 def _fitting_config(state: dict[str, Tensor], source: str) -> ModelConfig:
-    """Return the shipped configuration with the backbone and the numbers of queries of `state`."""
+    """Return the shipped configuration with the backbone and the numbers of queries of `state`.
+
+    Without such numbers any configuration with the backbone does: checking the state against it lists what is missing.
+    """
     backbone = "vovnet99" if "backbone.stem.0.conv.weight" in state else "resnet50"
-    learned, start = (state.get(f"queries.{name}") for name in ("reference_points", "start_points"))
-    if learned is None or start is None:
-        raise StreampetrError(f"{source}: holds no reference points, so it is no StreamPETR checkpoint")
-    wanted = (backbone, len(learned), len(start))
-    for path in shipped_config_paths():
-        config = load_config(path)
-        if (config.backbone, config.num_learned, config.num_propagated) == wanted:
+    candidates = [config for config in map(load_config, shipped_config_paths()) if config.backbone == backbone]
+    points = [state.get(f"queries.{name}") for name in ("reference_points", "start_points")]
+    counts = [len(value) for value in points if value is not None and value.dim() == 2]
+    for config in candidates:
+        if len(counts) < 2 or counts == [config.num_learned, config.num_propagated]:
             return config
-    description = f"{wanted[0]} with {wanted[1]} learned and {wanted[2]} propagated queries"
-    raise StreampetrError(f"{source}: no shipped configuration fits {description}; name one with --config")
+    queries = " and ".join(f"{count} {kind}" for count, kind in zip(counts, ("learned", "propagated"), strict=False))
+    raise StreampetrError(
+        f"{source}: no shipped configuration fits {backbone} with {queries} queries; name one with --config"
+    )
 
 
 def _check_constants(official: dict[str, Tensor], config: ModelConfig, source: str) -> None:

@@ -23,7 +23,9 @@ class Frame:
     ref_T_prev_B44: Tensor  # maps the reference frame of the last written memory into this frame's
     dt_B: Tensor  # seconds since the memory was last written
     is_first_B: Tensor  # bool: starts a scene, whatever is in the memory is forgotten
-    present_BN: Tensor | None = None  # bool: which cameras delivered an image; None: all of them
+    # bool: which cameras delivered an image; None: all of them. The matrices of absent ones must be valid all the same:
+    # tokens of other cameras take their focal lengths (see `PositionEncoder.cone`).
+    present_BN: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Frame":
         """Return the frame with every tensor on `device`."""

@@ -50,10 +50,6 @@ class Grouping:
         """Nanoseconds between the newest images of the cameras that have sent one."""
         return max(self._newest.values()) - min(self._newest.values()) if self._newest else 0
 
-    def missing(self) -> list[str]:
-        """Cameras of which no image waits for the others."""
-        return [camera for camera, waiting in self._waiting.items() if not waiting]
-
     def clear(self) -> None:
         """Forget the waiting images and what is new."""
         for waiting in self._waiting.values():

@@ -11,21 +11,9 @@ from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithP
 from visualization_msgs.msg import Marker, MarkerArray
 
 from streampetr_core.decode import Detections
+from streampetr_core.drawing import CLASS_COLOURS
 from streampetr_core.geometry import quaternion_from_yaw, transform_points, yaw_of
 
-# One colour a class, by index; distinct hues, the same in RViz and in pictures. Red, green, blue in 0..1.
-CLASS_COLOURS = (
-    (1.00, 0.62, 0.11),
-    (1.00, 0.39, 0.28),
-    (0.91, 0.59, 0.48),
-    (1.00, 0.27, 0.63),
-    (1.00, 0.55, 0.75),
-    (0.60, 0.60, 0.60),
-    (0.95, 0.20, 0.24),
-    (0.86, 0.08, 0.55),
-    (0.20, 0.60, 1.00),
-    (0.30, 0.80, 0.45),
-)
 _MARKER_LIFETIME = Duration(sec=1)
 _MARKERS_PER_OBJECT = 3
 _VELOCITY_SECONDS = 1.0  # an arrow shows where the object will be in this time

@@ -3,6 +3,7 @@
 configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
 """
 
+import math
 import sys
 import time
 import traceback
@@ -89,6 +90,7 @@ class StreampetrNode(LifecycleNode):
         self._grouping = Grouping(values.cameras, int(values.max_spread * _NANOSECONDS))
         self._newest_ns = 0
         self._last_set = time.monotonic()
+        self._last_image: dict[str, float] = {}
         self._published = 0
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
@@ -165,6 +167,7 @@ class StreampetrNode(LifecycleNode):
             self._transforms.clear()
             self._newest_ns = 0
         self._newest_ns = max(self._newest_ns, stamp_ns)
+        self._last_image[camera] = time.monotonic()
         for image_set in self._grouping.add(camera, stamp_ns, message):
             self._last_set = time.monotonic()
             self._worker.submit(image_set)
@@ -233,16 +236,20 @@ class StreampetrNode(LifecycleNode):
         self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))
 
     def _say_why_silent(self) -> None:
-        if time.monotonic() - self._last_set < _WATCH_SECONDS:
+        now = time.monotonic()
+        if now - self._last_set < _WATCH_SECONDS:
             return
-        missing = [self._image_topics[camera] for camera in self._grouping.missing()]
-        if missing:
-            self._problem(f"no set of images: none on {', '.join(missing)}; check topics, transport and reliability")
+        silent = [c for c in self._image_topics if now - self._last_image.get(c, -math.inf) > _WATCH_SECONDS]
+        remedy = "check the cameras, their topics, 'transport' and 'reliability'"
+        if len(silent) == len(self._image_topics):
+            self._problem(f"no set of images: no camera sends, such as {self._image_topics[silent[0]]}; {remedy}")
+        elif silent:
+            topics = ", ".join(self._image_topics[camera] for camera in silent)
+            self._problem(f"no set of images: none on {topics}; {remedy}")
         else:
             spread_ms = self._grouping.spread() / 1e6
-            self._problem(
-                f"no set of images: their stamps lie {spread_ms:.0f} ms apart; raise 'max_spread' or fix the clocks"
-            )
+            remedy = "raise 'max_spread' or fix the cameras' clocks"
+            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; {remedy}")
 
 
 def main() -> int:

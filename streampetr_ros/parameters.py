@@ -59,7 +59,9 @@ _DECLARATIONS = {
     "base_frame": _Declaration("base_link", "frame in which detections are published"),
     "reference_frame": _Declaration("lidar_top", "frame in which the model was trained (nuScenes: the LiDAR)"),
     "fixed_frame": _Declaration("odom", "frame in which the vehicle moves smoothly"),
-    "max_spread": _Declaration(0.06, "largest time between the exposures of one set, s; less than between sets", (0.0, 10.0)),
+    "max_spread": _Declaration(
+        0.06, "largest time between the exposures of one set, s; less than between sets", (0.0, 10.0)
+    ),
     "transform_wait": _Declaration(0.5, "how long a set may wait for its transforms, s", (0.0, 10.0)),
     "max_gap": _Declaration(2.0, "the memory starts anew after this long without a set, s", (0.0, 60.0)),
     "max_speed": _Declaration(80.0, "the memory starts anew when the odometry moves faster, m/s", (0.0, 1000.0)),

@@ -66,6 +66,7 @@ class Perception:
         self._memory_interval = runtime.config.memory_interval if memory_interval is None else memory_interval
         self._memory = runtime.fresh_memory()
         self._written: Snapshot | None = None
+        self._seen: dict[int, CameraView] = {}  # the last view of each camera, by its place in the rig
 
     def reset(self) -> None:
         """Begin a new scene with the next snapshot."""
@@ -94,16 +95,15 @@ class Perception:
 
     def _frame(self, snapshot: Snapshot) -> Frame:
         config = self._runtime.config
-        images = np.zeros((len(snapshot.views), config.input_height, config.input_width, 3), np.uint8)
-        intrinsics = np.tile(np.eye(3), (len(snapshot.views), 1, 1))
-        img_P_ref = np.tile(np.eye(4), (len(snapshot.views), 1, 1))
-        for index, view in enumerate(snapshot.views):
-            if view is not None:
-                plan = plan_resize(view.image.shape[1], view.image.shape[0], config)
-                images[index] = resize_crop_fast(view.image, plan)
-                intrinsics[index] = plan.input_T_source @ view.K
-                img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
         present = [view is not None for view in snapshot.views]
+        images = np.zeros((len(present), config.input_height, config.input_width, 3), np.uint8)
+        intrinsics, img_P_ref = np.empty((len(present), 3, 3)), np.empty((len(present), 4, 4))
+        for index, view in enumerate(self._calibrated_views(snapshot)):
+            plan = plan_resize(view.image.shape[1], view.image.shape[0], config)
+            if present[index]:
+                images[index] = resize_crop_fast(view.image, plan)
+            intrinsics[index] = plan.input_T_source @ view.K
+            img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
         ref_T_prev, dt = self._motion(snapshot)
         return Frame(
             images_BN3HW=normalise(torch.from_numpy(images), config)[None],
@@ -114,6 +114,16 @@ class Perception:
             is_first_B=torch.tensor([self._written is None]),
             present_BN=None if all(present) else torch.tensor([present]),
         )
+
+    def _calibrated_views(self, snapshot: Snapshot) -> list[CameraView]:
+        """Return a view of every camera; that of a missing one lends its calibration only.
+
+        The network pairs tokens with the focal lengths of other cameras too (see `PositionEncoder.cone`), so a missing
+        camera still needs a calibration: its last one or, before its first image, that of any camera that is there.
+        """
+        self._seen |= {index: view for index, view in enumerate(snapshot.views) if view is not None}
+        present = [view for view in snapshot.views if view is not None]
+        return [self._seen.get(index, present[0]) for index in range(len(snapshot.views))]
 
     def _motion(self, snapshot: Snapshot) -> tuple[NDArray[np.float64], float]:
         """Return `ref_T_prev` and the seconds since the memory was last written."""

@@ -15,12 +15,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import Buffer, TransformListener
 from vision_msgs.msg import Detection3DArray
 
-from streampetr_core.config import NUSCENES_CLASSES
+from streampetr_core.drawing import Colour, Tile, class_colour, draw_boxes, six_camera_picture
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import projection, rotation_from_quaternion, yaw_of
 from streampetr_ros.intake import Calibrations, pinhole_image
-from streampetr_ros.messages import CLASS_COLOURS
-from streampetr_ros.picture import Colour, Tile, draw_boxes, six_camera_picture
 from streampetr_ros.transforms import Transforms
 
 _KEPT_IMAGES = 50  # of each camera; detections come later than their images
@@ -105,7 +103,7 @@ class SnapshotNode(Node):
         if truth is not None:
             img_P_box = self._projection(model.K, message, truth)
             draw_boxes(image, img_P_box, _boxes(truth.detections), [_TRUTH_COLOUR] * len(truth.detections), 1)
-        colours = [_class_colour(detection.results[0].hypothesis.class_id) for detection in best]
+        colours = [class_colour(detection.results[0].hypothesis.class_id) for detection in best]
         draw_boxes(image, self._projection(model.K, message, detections), _boxes(best), colours)
         return Tile(camera, image)
 
@@ -134,10 +132,3 @@ def _yaw(pose: Pose) -> float:
 
 def _nanoseconds(message: Detection3DArray | Image | CompressedImage) -> int:
     return Time.from_msg(message.header.stamp).nanoseconds
-
-
-def _class_colour(class_id: str) -> Colour:
-    """Return the colour of a class, blue, green, red; the same as in RViz for the classes of nuScenes."""
-    index = NUSCENES_CLASSES.index(class_id) if class_id in NUSCENES_CLASSES else sum(class_id.encode())
-    red, green, blue = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-    return round(255 * blue), round(255 * green), round(255 * red)

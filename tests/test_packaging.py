@@ -126,16 +126,30 @@ def test_a_missing_compiler_is_told_in_one_line_with_its_cure(tree):
     assert not (tree / ".venv").exists()
 
 
-def test_a_ros_distribution_that_lacks_packages_is_told_in_one_line_with_their_names(tree):
-    for name in ("rclpy", "cv_bridge", "tf2_ros"):
+def source_distribution(tree, *packages):
+    """Make a ROS distribution that has the named Python packages; return the environment of who sourced it."""
+    for name in packages:
         (tree / "distribution" / name).mkdir(parents=True)
         (tree / "distribution" / name / "__init__.py").touch()
-    done = set_up(tree, PYTHONPATH=str(tree / "distribution"), ROS_DISTRO="jazzy")
+    return {"PYTHONPATH": str(tree / "distribution"), "ROS_DISTRO": "jazzy"}
+
+
+def test_a_ros_distribution_that_lacks_packages_is_told_in_one_line_with_their_names(tree):
+    done = set_up(tree, **source_distribution(tree, "rclpy", "cv_bridge", "tf2_ros"))
     assert done.returncode == 1
     assert done.stderr == (
         "set-up: the sourced ROS distribution lacks vision_msgs, tf2_msgs: "
         "apt-get install -y ros-jazzy-vision-msgs ros-jazzy-tf2-msgs\n"
     )
+
+
+def test_beside_a_ros_distribution_nothing_of_ros_is_installed_or_compiled(tree):
+    distribution = source_distribution(tree, "rclpy", "cv_bridge", "tf2_ros", "tf2_msgs", "vision_msgs")
+    refuse_to_install(tree, "base")
+    done = set_up(tree, CXX="no-such-c++", **distribution)
+    steps = [line.split(" ...")[0] for line in done.stdout.splitlines()]
+    assert steps == ["[1/3] making .venv", "[2/3] installing PyTorch, training and test packages"]
+    assert "include-system-site-packages = true" in (tree / ".venv/pyvenv.cfg").read_text()
 
 
 @pytest.mark.parametrize("version", [(3, 9, 18), (3, 13, 1)])
@@ -147,9 +161,13 @@ def test_an_unfit_python_is_told_in_one_line_with_its_cure(tree, version):
     assert "this is {}.{}: apt-get install -y python3.11-venv".format(*version) in done.stderr
 
 
+def refuse_to_install(tree, requirements):
+    """Make pip refuse a requirements file at once, so that set-up ends there."""
+    (tree / f"requirements/{requirements}.txt").write_text("no-such/file.whl\n")
+
+
 def test_an_interrupted_environment_is_made_anew_and_a_failed_install_is_not(tree):
-    # Requirements that pip refuses at once end each run after the environment itself is made.
-    (tree / "requirements/overlay-build.txt").write_text("no-such/file.whl\n")
+    refuse_to_install(tree, "overlay-build")
     first = set_up(tree)
     assert first.returncode == 1
     assert "file.whl is not a valid wheel" in first.stderr.splitlines()[-1]

@@ -33,7 +33,7 @@ assert.
   `topk_indexes` (which queries enter the memory, in order) must be equal.
 - Why each bound is what it is stands at `TOLERANCES` in `tests/core/golden.py`.
 
-Written by `python -m tests.core.parity_table --write docs/parity.md`.
+Written by `make parity ARGS="--write docs/parity.md"`.
 """
 
 

@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from vision_msgs.msg import Detection3DArray
 
 from streampetr_core.checkpoint import save_checkpoint, untrained_checkpoint
 from streampetr_core.config import ModelConfig
+from streampetr_ros.node import StreampetrNode
 
 CAMERAS = ("left", "right")
 WIDTH, HEIGHT = 160, 120
@@ -81,11 +83,17 @@ def spin_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     return condition()
 
 
+_numbers = itertools.count()
+
+
 class Rig:
     """Publishes two cameras, their calibration and tf; collects detections and log lines."""
 
-    def __init__(self, name: str = "rig") -> None:
-        self.node = rclpy.create_node(name)
+    def __init__(self) -> None:
+        # A name of its own for every node under test: rcl sends the log of two nodes of one name to the first of them,
+        # and a node of an earlier test may still be waiting for the garbage collector.
+        self.detector = f"streampetr_{next(_numbers)}"
+        self.node = rclpy.create_node(f"{self.detector}_rig")
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         create = self.node.create_publisher
         self.compressed = {c: create(CompressedImage, f"/{c}/image_raw/compressed", 10) for c in CAMERAS}
@@ -95,8 +103,14 @@ class Rig:
         self.tf_static = create(TFMessage, "/tf_static", latched)
         self.detections: list[Detection3DArray] = []
         self.logs: list[str] = []
-        self.node.create_subscription(Detection3DArray, "/streampetr/detections", self.detections.append, 10)
-        self.node.create_subscription(Log, "/rosout", lambda log: self.logs.append(log.msg), 100)
+        self.node.create_subscription(Detection3DArray, f"/{self.detector}/detections", self.detections.append, 10)
+        # Log lines are latched, so that those from before discovery arrive too.
+        every_line = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(Log, "/rosout", self._on_log, every_line)
+
+    def _on_log(self, log: Log) -> None:
+        if log.name == self.detector:
+            self.logs.append(log.msg)
 
     def send_static(self, frames: Sequence[str] = ("left", "right", "ref")) -> None:
         """Publish where cameras and reference frame sit on the vehicle."""
@@ -122,6 +136,14 @@ class Rig:
         data = jpeg(image)
         message.data = array.array("B", data[: int(len(data) * keep)])
         self.compressed[camera].publish(message)
+
+    def send_raw(self, camera: str, stamp_ns: int, pixels: np.ndarray, encoding: str) -> None:
+        """Publish an uncompressed image."""
+        height, width, channels = pixels.shape
+        message = Image(height=height, width=width, encoding=encoding, step=width * channels)
+        message.header.frame_id, message.header.stamp = camera, Time(nanoseconds=stamp_ns).to_msg()
+        message.data = array.array("B", pixels.tobytes())
+        self.raw[camera].publish(message)
 
     def send_set(self, stamp_ns: int, images: dict[str, np.ndarray] | None = None) -> None:
         """Publish one image of each camera, 20 ms apart, the newest at `stamp_ns`."""
@@ -162,6 +184,12 @@ class Spinner:
         """Stop spinning and wait for the thread."""
         self._executor.shutdown()
         self._thread.join()
+
+
+def make_node(rig: Rig, **values: object) -> StreampetrNode:
+    """Return a node for the rig, with parameters that differ from those of `overrides`."""
+    name = ["--ros-args", "-r", f"__node:={rig.detector}"]
+    return StreampetrNode(parameter_overrides=overrides(**values), cli_args=name)
 
 
 def overrides(**values: object) -> list[Parameter]:

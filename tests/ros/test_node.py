@@ -1,5 +1,7 @@
 """The node, live: real messages over DDS in, detections out; and what it says when they are wrong."""
 
+import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from tests.ros.rig import (
     Rig,
     Spinner,
     jpeg,
+    make_node,
     overrides,
     picture,
     spin_until,
@@ -52,18 +55,18 @@ def ros() -> Iterator[None]:
 
 
 @pytest.fixture
-def live(ros: None, model: Path) -> Iterator[tuple[Rig, StreampetrNode]]:
-    """An active node with a rig that has said where everything is."""
+def live(ros: None, model: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Rig, StreampetrNode]]:
+    """An active node with a rig that has said where everything is; takes further parameters of the node."""
     rig = Rig()
-    node = StreampetrNode(parameter_overrides=overrides(model=str(model)))
+    node = make_node(rig, model=str(model), **getattr(request, "param", {}))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     spinner = Spinner(rig.node, node)
-    assert spin_until(lambda: all(p.get_subscription_count() for p in (*rig.compressed.values(), *rig.infos.values())))
-    assert spin_until(lambda: rig.tf.get_subscription_count() and node.count_subscribers("/streampetr/detections"))
+    images = rig.compressed if node.get_parameter("transport").value == "compressed" else rig.raw
+    assert spin_until(lambda: all(p.get_subscription_count() for p in (*images.values(), *rig.infos.values())))
+    assert spin_until(lambda: rig.tf.get_subscription_count() and node.count_subscribers(f"/{rig.detector}/detections"))
     rig.send_static()
-    for camera in CAMERAS:
-        rig.send_info(camera)
+    _warm_up(rig)
     yield rig, node
     node.trigger_deactivate()
     spinner.stop()
@@ -75,6 +78,24 @@ def _drive(rig: Rig, start_ns: int, seconds: float, speed: float = 10.0) -> None
     """Send the poses of a straight drive along odom's x, 50 a second, in one message."""
     steps = range(-5, int(seconds * 50) + 6)
     rig.send_poses({start_ns + step * SECOND // 50: (1000.0 + speed * step / 50, 500.0, 0.0) for step in steps})
+
+
+def _warm_up(rig: Rig) -> None:
+    """Send sets, long before the test's own, until one comes through: then every topic is connected both ways."""
+    for attempt in range(100):
+        stamp = START - 1000 * SECOND + attempt * SECOND
+        for camera in CAMERAS:
+            rig.send_info(camera)
+        _drive(rig, stamp, 0.1)
+        if rig.compressed["left"].get_subscription_count():
+            rig.send_set(stamp)
+        else:
+            for camera in CAMERAS:
+                rig.send_raw(camera, stamp, picture(0), "bgr8")
+        if spin_until(lambda: rig.detections, seconds=0.7):
+            break
+    time.sleep(0.1)  # what is still on its way belongs to the warming up
+    rig.detections.clear()
 
 
 def _world_T_base(stamp_ns: int, speed: float = 10.0) -> np.ndarray:
@@ -122,6 +143,22 @@ def test_detections_are_those_of_exposure_time_geometry(live: tuple[Rig, Streamp
 def _as_received(index: int) -> np.ndarray:
     """Return the picture of a camera after the JPEG compression that the rig sends it with."""
     return cv2.imdecode(np.frombuffer(jpeg(picture(index)), np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.mark.parametrize("live", [{"transport": "raw"}], indirect=True)
+def test_raw_images_of_any_encoding_and_a_wrong_one(live: tuple[Rig, StreampetrNode]):
+    rig, _ = live
+    _drive(rig, START, 2.0)
+    rig.send_raw("left", START - EXPOSURE_LAG, picture(0), "bgr8")
+    rig.send_raw("right", START, picture(1)[..., ::-1], "rgb8")
+    assert spin_until(lambda: _sees(rig, START)), rig.logs
+    rig.send_raw("left", START + SECOND // 2, picture(0), "8UC3")
+    rig.send_raw("right", START + SECOND // 2, picture(1), "bgr8")
+    assert spin_until(lambda: rig.logged("/left/image_raw: encoding '8UC3' is not supported")), rig.logs
+    rig.send_raw("left", START + SECOND, picture(0)[..., :1], "mono8")
+    rig.send_raw("right", START + SECOND, picture(1), "bgr8")
+    assert spin_until(lambda: _sees(rig, START + SECOND)), rig.logs
+    assert not _sees(rig, START + SECOND // 2)
 
 
 BAD_INPUTS = {
@@ -197,10 +234,20 @@ def test_a_clock_set_back_starts_a_new_scene(live: tuple[Rig, StreampetrNode]):
 
 def test_silence_is_explained(live: tuple[Rig, StreampetrNode]):
     rig, _ = live
-    rig.send_jpeg("left", START, picture(0))
-    assert spin_until(lambda: rig.logged("no set of images: none on /right/image_raw/compressed")), rig.logs
-    rig.send_jpeg("right", START + SECOND // 2, picture(0))
-    assert spin_until(lambda: rig.logged("stamps lie 500 ms apart", "max_spread")), rig.logs
+    stamps = itertools.count(START, SECOND // 100)
+
+    def left_sends_and(said: str, right_lag: int | None = None) -> bool:
+        stamp = next(stamps)
+        rig.send_jpeg("left", stamp, picture(0))
+        if right_lag is not None:
+            rig.send_jpeg("right", stamp - right_lag, picture(1))
+        return rig.logged(said)
+
+    only_right = "no set of images: none on /right/image_raw/compressed;"
+    assert spin_until(lambda: left_sends_and(only_right)), rig.logs
+    apart = "stamps lie 500 ms apart; raise 'max_spread'"
+    assert spin_until(lambda: left_sends_and(apart, right_lag=SECOND // 2)), rig.logs
+    assert spin_until(lambda: rig.logged("no set of images: no camera sends, such as /left/image_raw")), rig.logs
 
 
 def test_only_the_threshold_may_change_while_configured(live: tuple[Rig, StreampetrNode]):
@@ -229,9 +276,8 @@ def test_only_the_threshold_may_change_while_configured(live: tuple[Rig, Streamp
 )
 def test_a_node_that_cannot_be_configured_says_why_and_can_be_mended(ros: None, model: Path, values: dict, said: str):
     rig = Rig()
-    node = StreampetrNode(parameter_overrides=overrides(**({"model": str(model)} | values)))
+    node = make_node(rig, **({"model": str(model)} | values))
     spinner = Spinner(rig.node, node)
-    assert spin_until(lambda: node.count_subscribers("/rosout") > 0)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert spin_until(lambda: rig.logged(said)), rig.logs
     node.set_parameters(overrides(model=str(model), **{k: v for k, v in _USUAL.items() if k in values}))
@@ -254,10 +300,9 @@ def test_a_model_of_another_class_count_is_refused(ros: None, tmp_path: Path):
     checkpoint = untrained_checkpoint(TINY)
     state = checkpoint.state | {"heads.classes.6.weight": torch.zeros(7, 32), "heads.classes.6.bias": torch.zeros(7)}
     save_checkpoint(Checkpoint(TINY, state, "", ""), tmp_path / "seven.safetensors")
-    node = StreampetrNode(parameter_overrides=overrides(model=str(tmp_path / "seven.safetensors")))
     rig = Rig()
+    node = make_node(rig, model=str(tmp_path / "seven.safetensors"))
     spinner = Spinner(rig.node, node)
-    assert spin_until(lambda: node.count_subscribers("/rosout") > 0)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert spin_until(lambda: rig.logged("heads.classes.6.weight (7, 32) instead of (10, 32)")), rig.logs
     spinner.stop()

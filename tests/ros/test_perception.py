@@ -6,6 +6,7 @@ from streampetr_core.checkpoint import untrained_checkpoint
 from streampetr_core.decode import decode_detections
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import make_transform
+from streampetr_core.memory import Memory
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_fast
 from streampetr_core.runtime import TorchRuntime
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
@@ -35,30 +36,41 @@ def _boxes(perception: Perception, snapshot: Snapshot) -> np.ndarray:
     return perception.process(snapshot)[0].boxes_D7.numpy()
 
 
-def test_two_snapshots_equal_two_steps_written_out(runtime: TorchRuntime):
-    perception, memory, prev_T_ref = Perception(runtime, POLICY), runtime.fresh_memory(), np.eye(4)
-    for index, snapshot in enumerate((_snapshot(100.0), _snapshot(100.5, x=3.0))):
-        detections, reason = perception.process(snapshot)
-        plan = plan_resize(WIDTH, HEIGHT, TINY)
-        images = torch.from_numpy(np.stack([resize_crop_fast(view.image, plan) for view in snapshot.views]))
-        input_K = plan.input_T_source @ K
-        img_P_ref = np.eye(4)
-        img_P_ref[:3] = input_K @ CAM_T_REF[:3]
-        ref_T_prev = np.linalg.inv(snapshot.world_T_ref) @ prev_T_ref if index else np.eye(4)
-        prev_T_ref = snapshot.world_T_ref
-        frame = Frame(
-            normalise(images, TINY)[None],
-            torch.from_numpy(input_K).float().expand(1, 2, 3, 3),
-            torch.from_numpy(img_P_ref).expand(1, 2, 4, 4),
-            torch.from_numpy(ref_T_prev).float()[None],
-            torch.tensor([0.5 * index]),
-            torch.tensor([index == 0]),
-        )
-        predictions, memory = runtime.step(frame, memory)
-        expected = decode_detections(predictions, TINY)[0]
-        assert reason is None
-        torch.testing.assert_close(detections.boxes_D7, expected.boxes_D7, atol=1e-4, rtol=0)
-        torch.testing.assert_close(detections.scores_D, expected.scores_D, atol=1e-6, rtol=0)
+def _step(
+    runtime: TorchRuntime, snapshot: Snapshot, dt: float, ref_T_prev: np.ndarray, memory: Memory, missing: int | None
+):
+    """Run one step with a frame that is written out here; a missing camera's image is black and masked."""
+    plan = plan_resize(WIDTH, HEIGHT, TINY)
+    images = torch.from_numpy(np.stack([resize_crop_fast(view.image, plan) for view in snapshot.views]))
+    input_K = plan.input_T_source @ K
+    img_P_ref = np.eye(4)
+    img_P_ref[:3] = input_K @ CAM_T_REF[:3]
+    frame = Frame(
+        normalise(images, TINY)[None],
+        torch.from_numpy(input_K).float().expand(1, 2, 3, 3),
+        torch.from_numpy(img_P_ref).expand(1, 2, 4, 4),
+        torch.from_numpy(ref_T_prev).float()[None],
+        torch.tensor([dt]),
+        torch.tensor([dt == 0]),
+        None if missing is None else torch.tensor([[index != missing for index in range(2)]]),
+    )
+    predictions, memory = runtime.step(frame, memory)
+    return decode_detections(predictions, TINY)[0], memory
+
+
+@pytest.mark.parametrize("missing", [None, 0, 1])
+def test_two_snapshots_equal_two_steps_written_out(runtime: TorchRuntime, missing: int | None):
+    perception = Perception(runtime, POLICY)
+    first, second = _snapshot(100.0), _snapshot(100.5, x=3.0)
+    _, memory = _step(runtime, first, 0.0, np.eye(4), runtime.fresh_memory(), None)
+    ref_T_prev = np.linalg.inv(second.world_T_ref) @ first.world_T_ref
+    expected, _ = _step(runtime, second, 0.5, ref_T_prev, memory, missing)
+    views = [None if index == missing else view for index, view in enumerate(second.views)]
+    perception.process(first)
+    detections, reason = perception.process(Snapshot(second.stamp, views, second.world_T_ref))
+    assert reason is None
+    torch.testing.assert_close(detections.boxes_D7, expected.boxes_D7, atol=1e-4, rtol=0)
+    torch.testing.assert_close(detections.scores_D, expected.scores_D, atol=1e-6, rtol=0)
 
 
 def test_the_memory_is_written_once_per_interval(runtime: TorchRuntime):

@@ -10,11 +10,12 @@ from training.synth.raster.lidar import scan
 from training.synth.raster.light import WEATHERS, Air, Light
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.picture import Instance, Picture, Visibility, render, visibility
-from training.synth.raster.shapes import FAMILIES, STRUCTURE_KINDS, VARIANTS, object_mesh, structure_mesh
+from training.synth.raster.shapes import FAMILIES, STRUCTURE_KINDS, TYPICAL_SIZES, VARIANTS, object_mesh, structure_mesh
 
 __all__ = [
     "FAMILIES",
     "STRUCTURE_KINDS",
+    "TYPICAL_SIZES",
     "VARIANTS",
     "WEATHERS",
     "Air",

@@ -27,6 +27,19 @@ VARIANTS = {
     "traffic_cone": CONE_VARIANTS,
     "barrier": BARRIER_VARIANTS,
 }
+# Mean length, width, height in m of the classes in nuScenes, as published with many detectors.
+TYPICAL_SIZES = {
+    "car": (4.63, 1.97, 1.74),
+    "truck": (6.93, 2.51, 2.84),
+    "bus": (10.5, 2.94, 3.47),
+    "trailer": (12.29, 2.90, 3.87),
+    "construction_vehicle": (6.37, 2.85, 3.19),
+    "pedestrian": (0.73, 0.67, 1.77),
+    "motorcycle": (2.11, 0.77, 1.47),
+    "bicycle": (1.70, 0.60, 1.28),
+    "traffic_cone": (0.41, 0.41, 1.07),
+    "barrier": (0.50, 2.53, 0.98),
+}
 STRUCTURE_KINDS = tuple(STRUCTURES)
 _PHASES = 16  # poses in one cycle of steps or pedals; between them nobody sees a difference
 _LONGEST_STRIDE = (0.25, 0.75)
@@ -37,7 +50,14 @@ Colour = tuple[float, float, float]
 
 
 def object_mesh(
-    kind: str, variant: int, size: Size, colour: Colour, rng_seed: int, phase: float = 0.0, *, family: str = "train",
+    kind: str,
+    variant: int,
+    size: Size,
+    colour: Colour,
+    rng_seed: int,
+    phase: float = 0.0,
+    *,
+    family: str = "train",
     with_rider: bool | None = None,
 ) -> Mesh:
     """Return the mesh of one thing of a detection class, whose bounds are exactly `size` (length, width, height).

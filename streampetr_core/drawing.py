@@ -1,4 +1,7 @@
-"""Pictures of what the cameras saw, with boxes drawn into them; OpenCV, no ROS."""
+"""Pictures of what the cameras saw, with boxes drawn into them.
+
+The detector does not use this; the node's and the training side's pictures do, and share its colours.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +10,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from streampetr_core.config import NUSCENES_CLASSES
 from streampetr_core.geometry import BOX_EDGES, box_corners
 
 Colour = tuple[int, int, int]  # blue, green, red
+
+# One colour a class, by index; distinct hues, the same in RViz and in pictures. Red, green, blue in 0..1.
+CLASS_COLOURS = (
+    (1.00, 0.62, 0.11),
+    (1.00, 0.39, 0.28),
+    (0.91, 0.59, 0.48),
+    (1.00, 0.27, 0.63),
+    (1.00, 0.55, 0.75),
+    (0.60, 0.60, 0.60),
+    (0.95, 0.20, 0.24),
+    (0.86, 0.08, 0.55),
+    (0.20, 0.60, 1.00),
+    (0.30, 0.80, 0.45),
+)
 
 _NEAR_METRES = 0.2  # edges are cut where they come closer to the image plane
 _FRONT_DIAGONALS = ((0, 7), (3, 4))  # of the face that looks along the box's x axis
 _TEXT_HEIGHT = 22
 _BANNER_HEIGHT = 34
 _DARK, _LIGHT = (32, 32, 32), (240, 240, 240)
+
+
+def class_colour(class_name: str) -> Colour:
+    """Return the colour of a class; the same everywhere for the classes of nuScenes."""
+    known = class_name in NUSCENES_CLASSES
+    index = NUSCENES_CLASSES.index(class_name) if known else sum(class_name.encode())
+    red, green, blue = CLASS_COLOURS[index % len(CLASS_COLOURS)]
+    return round(255 * blue), round(255 * green), round(255 * red)
 
 
 @dataclass(frozen=True)
