@@ -109,7 +109,7 @@ def _crossing_line(road: Road, side: Side, s: float, onward: float) -> Array:
 
 
 def _follow(corners: Array, travelled: ArrayLike) -> Array:
-    """Return the track (T, 3) of someone who has come `travelled` metres (T,) along straight lines, and turns smoothly."""
+    """Return the track (T, 3) of someone `travelled` metres (T,) along straight lines, who turns smoothly."""
     steps = np.diff(corners, axis=0)
     ends = np.append(0.0, np.cumsum(np.linalg.norm(steps, axis=1)))
     travelled = np.asarray(travelled, dtype=np.float64)

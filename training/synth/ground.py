@@ -58,7 +58,7 @@ class _Painter:
         self.polygons([np.concatenate([rims[0], rims[1][::-1]])], colour)
 
     def pieces(self, path: Path, start: Array, end: Array, low: Array, high: Array, colour: Sequence[float]) -> None:
-        """Fill N quadrangles from `start` to `end` along the path and between the offsets `low` and `high`, each (N,)."""
+        """Fill N quadrangles from `start` to `end` along the path and between offsets `low` and `high`, each (N,)."""
         start, end, low, high = np.broadcast_arrays(
             *(np.atleast_1d(np.asarray(v, float)) for v in (start, end, low, high))
         )

@@ -151,7 +151,7 @@ def add_parked_cycles(stage: Stage, site: Site) -> None:
 
 
 def add_missing(stage: Stage, site: Site, extra: Mapping[str, int]) -> None:
-    """Put one thing of each class that is not near the ego vehicle's way beside it, and as many more as `extra` says."""
+    """Put one thing of each class that is missing near the ego vehicle's way beside it, and `extra` ones."""
     for kind in CLASSES:
         near = 0
         for item, track in zip(stage.objects, stage.tracks, strict=True):

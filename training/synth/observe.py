@@ -14,6 +14,7 @@ from training.synth.scene import SceneDescription, poses_of
 from training.synth.stage import SceneObject
 
 _FAR, _FAR_STRUCTURES = 110.0, 180.0  # metres; farther things are left out
+_FAR_GAITS, _STRIDING = 40.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
 _SMALL_PICTURE = 1000  # pixels; narrower pictures are drawn at twice the size and halved, which is calmer
 _LEAST_PIXELS = 1.0
@@ -71,7 +72,9 @@ def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sw
 def instances_at(scene: SceneDescription, time: float, eye: Array) -> list[Instance]:
     """Return all that is near `eye` (3,) in site, as it stands at `time`."""
     places, gaits = scene.places(time), scene.gaits(time)
-    near = np.flatnonzero(np.hypot(*(places[:, :2] - eye[:2]).T) < _FAR)
+    distances = np.hypot(*(places[:, :2] - eye[:2]).T)
+    gaits = np.where((gaits > 0) & (distances > _FAR_GAITS), _STRIDING, gaits)
+    near = np.flatnonzero(distances < _FAR)
     found = [
         Instance(_mesh(scene.objects[index], gaits[index], scene.family), pose, int(index) + 1)
         for index, pose in zip(near, poses_of(places[near]), strict=True)

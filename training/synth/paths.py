@@ -30,7 +30,7 @@ class Path:
         return np.gradient(self.headings, self.step)
 
     def at(self, s: ArrayLike, d: ArrayLike = 0.0) -> tuple[Array, Array]:
-        """Return points (..., 2) and headings (...) at distance `s` and left offset `d`; straight on beyond the ends."""
+        """Return points (..., 2) and headings (...) at distance `s`, straight on beyond the ends, and left offset `d`."""
         s = np.asarray(s, dtype=np.float64)
         inside = np.clip(s, 0.0, self.length)
         index = np.minimum((inside / self.step).astype(int), len(self.points) - 2)

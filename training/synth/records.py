@@ -69,7 +69,7 @@ class Turn:
 
     @property
     def sample(self) -> int:
-        """The number of the sample; the devkit interpolates boxes of a sweep only if it is the keyframe that follows."""
+        """The number of the sample: the keyframe that follows, or the devkit interpolates no boxes of a sweep."""
         return -(-self.index // TURNS_PER_KEYFRAME)
 
 

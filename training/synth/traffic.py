@@ -165,7 +165,7 @@ def _rears(cars: list[_Car]) -> dict[int, list[tuple[float, float]]]:
 
 
 def _acceleration(car: _Car, rears: dict, lanes: Sequence[Lane], green: frozenset[str]) -> float:
-    driver, route = car.driver, car.driver.route
+    driver = car.driver
     front = car.s + driver.length / 2
     wish = max(min(driver.speed, _limit(driver, front)), 0.5)
     gap, speed = _leader(car, front, rears)

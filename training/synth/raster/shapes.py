@@ -99,15 +99,25 @@ def _object_mesh(
 
 
 def _walker(variant: int, size: Size, colour: Colour, seed: int, phase: float, family: str) -> Mesh:
-    def at(moment: float) -> Mesh:
-        rng = np.random.default_rng([seed, 3])
-        return pedestrian(variant, np.array(size), np.array(colour), rng, family, moment)
-
-    mesh = at(phase)
+    mesh = _at_phase(variant, size, colour, seed, phase, family)
     # Legs together are no reason to stretch the body: the length is that of the longest stride.
-    reach = max(float(np.abs(item.vertices[:, 0]).max()) for item in (mesh, *map(at, _LONGEST_STRIDE)))
+    reach = max(_reach(mesh), _stride_reach(variant, size, colour, seed, family))
     low, high = (corner.astype(np.float64) for corner in mesh.bounds)
     return fit(mesh, size, (-reach, *low[1:]), (reach, *high[1:]))
+
+
+def _at_phase(variant: int, size: Size, colour: Colour, seed: int, phase: float, family: str) -> Mesh:
+    rng = np.random.default_rng([seed, 3])
+    return pedestrian(variant, np.array(size), np.array(colour), rng, family, phase)
+
+
+@lru_cache(maxsize=512)
+def _stride_reach(variant: int, size: Size, colour: Colour, seed: int, family: str) -> float:
+    return max(_reach(_at_phase(variant, size, colour, seed, phase, family)) for phase in _LONGEST_STRIDE)
+
+
+def _reach(mesh: Mesh) -> float:
+    return float(np.abs(mesh.vertices[:, 0]).max())
 
 
 def structure_mesh(kind: str, seed: int, size: Size, *, family: str = "train") -> Mesh:
