@@ -1,5 +1,6 @@
 """The things of a scene while it is being furnished: nothing is let in that would ever touch what is there already."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,12 +130,19 @@ class Stage:
 
     def add(self, item: SceneObject, track: ArrayLike, margin: float = 0.15) -> bool:
         """Let `item` in on a track (T, 3) or at a place (3,) of (x, y, yaw); False if it is in the way or far away."""
-        track = np.asarray(track, dtype=np.float64)
-        if not self.is_near(track) or not self.is_free(track, item.size, margin):
+        return self.add_all([item], [track], margin)
+
+    def add_all(self, items: Sequence[SceneObject], tracks: Sequence[ArrayLike], margin: float = 0.15) -> bool:
+        """Let several things in that belong together, or none of them."""
+        tracks = [np.asarray(track, dtype=np.float64) for track in tracks]
+        if not any(self.is_near(track) for track in tracks):
             return False
-        self._rows.append(self._count)
-        self.block(track, item.size)
-        self.objects.append(item)
+        if not all(self.is_free(track, item.size, margin) for item, track in zip(items, tracks, strict=True)):
+            return False
+        for item, track in zip(items, tracks, strict=True):
+            self._rows.append(self._count)
+            self.block(track, item.size)
+            self.objects.append(item)
         return True
 
     def item(self, kind: str, size: Size, **flags: bool) -> SceneObject:
