@@ -268,3 +268,20 @@ def _darken(footprint, pose, window, rays, eye, surface, shade):  # noqa: ANN001
                 before = shades[column]
                 open_sky = (127 - (before & OCCLUSION_MASK)) * (1.0 - strength * rest * rest)
                 shades[column] = (before & SUN_SHADOW) | np.uint8(127.0 - open_sky)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_pixels(surface: NDArray, slots: NDArray, counts: NDArray, boxes: NDArray) -> None:
+    """Fill in the visible pixels `counts` (S,), and `boxes` (S, 4) of their first and last column and row, by slot.
+
+    `slots` (T,) are those of the triangles.
+    """
+    height, width = surface.shape
+    for row in range(height):
+        for column in range(width):
+            index = surface[row, column]
+            if index >= 0:
+                slot = slots[index]
+                counts[slot] += 1
+                boxes[slot, 0], boxes[slot, 1] = min(boxes[slot, 0], column), min(boxes[slot, 1], row)
+                boxes[slot, 2], boxes[slot, 3] = max(boxes[slot, 2], column), max(boxes[slot, 3], row)

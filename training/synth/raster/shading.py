@@ -17,7 +17,7 @@ SUN, SKY, BOUNCE, HORIZON, ZENITH, CLOUD, WEATHER = range(7)
 CLOUDS, WETNESS, VIGNETTE = range(3)
 SKYLINE_SIZE = 1024
 _MASK = NOISE_SIZE - 1
-_BLOCK = 64  # pixels in a row that share one copy of the ground map
+_BLOCK = 32  # pixels in a row that share one copy of the ground map
 _SKY_STEP = 8  # pixels from one computed colour of the sky to the next
 _HILLS = 0.06  # sine of the greatest height of the hills
 
