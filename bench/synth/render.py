@@ -40,7 +40,7 @@ def street(seed: int = 0) -> list[Instance]:
     for index in range(_OBJECTS):
         kind, lane = kinds[index % len(kinds)], _LANES[index % len(_LANES)]
         mesh = object_mesh(kind, index, TYPICAL_SIZES[kind], tuple(rng.uniform(20, 230, 3)), index, rng.random())
-        x = 8.0 + 13.0 * (index // len(_LANES)) + rng.uniform(0, 2)
+        x = 14.0 + 15.0 * (index // len(_LANES)) + rng.uniform(-4, 4)
         instances.append(Instance(mesh, _pose(x, lane, np.pi if lane > 5 else 0.0), index + 1))
     for index in range(_BUILDINGS):
         mesh = structure_mesh("building", index, (16.0, 12.0, float(rng.uniform(7, 20))))

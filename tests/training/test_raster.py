@@ -217,11 +217,11 @@ def test_boxes_enclose_the_visible_pixels_of_500_objects():
     kinds, counted, enclosed = list(VARIANTS), 0, 0
     while counted < 500:
         items, sizes = [], []
-        for ident in range(1, 13):
+        for ident in range(1, 25):
             kind = kinds[rng.integers(len(kinds))]
             size = tuple(np.array(TYPICAL_SIZES[kind]) * rng.uniform(0.9, 1.1, 3))
             mesh = object_mesh(kind, int(rng.integers(9)), size, RED, int(rng.integers(50)), rng.random())
-            items.append(Instance(mesh, pose(rng.uniform(4, 40), rng.uniform(-15, 15), rng.uniform(-3, 3)), ident))
+            items.append(Instance(mesh, pose(rng.uniform(4, 40), rng.uniform(-18, 18), rng.uniform(-3, 3)), ident))
             sizes.append(size)
         picture = render(items, plain_ground(), NO_NOISE, WIDTH, HEIGHT, K, camera())
         rows, columns = np.nonzero(picture.ids)

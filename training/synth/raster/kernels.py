@@ -268,3 +268,30 @@ def _darken(footprint, pose, window, rays, eye, surface, shade):  # noqa: ANN001
                 before = shades[column]
                 open_sky = (127 - (before & OCCLUSION_MASK)) * (1.0 - strength * rest * rest)
                 shades[column] = (before & SUN_SHADOW) | np.uint8(127.0 - open_sky)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_row(row: int, surface: NDArray, slots: NDArray, counts: NDArray, boxes: NDArray) -> None:
+    """Add what one row (W,) of the surface buffer shows; arguments as of `count_pixels`."""
+    column, width = 0, len(surface)
+    while column < width:
+        index = surface[column]
+        if index < 0:
+            column += 1
+            continue
+        slot, first = slots[index], column
+        while column < width and surface[column] >= 0 and slots[surface[column]] == slot:
+            column += 1
+        counts[slot] += column - first
+        boxes[slot, 0], boxes[slot, 1] = min(boxes[slot, 0], first), min(boxes[slot, 1], row)
+        boxes[slot, 2], boxes[slot, 3] = max(boxes[slot, 2], column - 1), max(boxes[slot, 3], row)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_pixels(surface: NDArray, slots: NDArray, counts: NDArray, boxes: NDArray) -> None:
+    """Fill in the visible pixels `counts` (S,), and `boxes` (S, 4) of their first and last column and row, by slot.
+
+    `slots` (T,) are those of the triangles.
+    """
+    for row in range(surface.shape[0]):
+        count_row(row, surface[row], slots, counts, boxes)

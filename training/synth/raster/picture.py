@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
-from training.synth.raster.kernels import NEAR, OCCLUSION_MASK, SUN_SHADOW, draw_contacts, draw_mesh, draw_shadow
+from training.synth.raster.kernels import (
+    NEAR,
+    OCCLUSION_MASK,
+    SUN_SHADOW,
+    count_pixels,
+    draw_contacts,
+    draw_mesh,
+    draw_shadow,
+)
 from training.synth.raster.light import NOISE_STARTS, Light, haze_table, sensor_noise, sky_table
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.shading import SKYLINE_SIZE, colour_pixels, shade_triangles
@@ -176,13 +184,8 @@ def visibility(
     camera = _camera(width, height, K, world_T_cam, 1)
     placed = _Placed.of(instances, camera)
     drawing = _draw(placed, camera)
-    rows, columns = np.nonzero(drawing.surface >= 0)
-    slots = np.searchsorted(drawing.firsts[1:], drawing.surface[rows, columns], side="right")
     counts, boxes = _empty_counts(len(drawing.firsts))
-    np.add.at(counts, slots, 1)
-    corners = np.stack([columns, rows], axis=1)
-    np.minimum.at(boxes[:, :2], slots, corners)
-    np.maximum.at(boxes[:, 2:], slots, corners)
+    count_pixels(drawing.surface, _slots(placed, drawing), counts, boxes)
     return _gather(placed, drawing, counts, boxes, 1)
 
 
@@ -288,7 +291,7 @@ def _colour(
             values,
             colours[first : first + len(mesh.triangles)],
         )
-    slots = np.repeat(np.arange(1, len(meshes) + 1, dtype=np.int32), [len(mesh.triangles) for mesh in meshes])
+    slots = _slots(placed, drawing)
     identities = np.array([0] + [placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     materials = np.concatenate([np.empty(0, np.uint8), *(mesh.materials for mesh in meshes)])
     packed, sizes = ground.mips
@@ -321,6 +324,12 @@ def _colour(
         boxes,
     )
     return image, counts, boxes
+
+
+def _slots(placed: _Placed, drawing: _Drawing) -> NDArray[np.int32]:
+    """Return the slot (T,) of each triangle drawn."""
+    counts = [len(placed.instances[index].mesh.triangles) for index in drawing.order]
+    return np.repeat(np.arange(1, len(counts) + 1, dtype=np.int32), counts)
 
 
 def _light_values(light: Light) -> Array:

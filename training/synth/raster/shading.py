@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from training.synth.raster.ground import NOISE_SIZE
+from training.synth.raster.kernels import count_row
 from training.synth.raster.light import HAZE_REACH, HAZE_STEPS_PER_METRE
 from training.synth.raster.mesh import FOLIAGE, GLASS, LAMP, MASONRY, PAINT
 
@@ -17,8 +18,9 @@ SUN, SKY, BOUNCE, HORIZON, ZENITH, CLOUD, WEATHER = range(7)
 CLOUDS, WETNESS, VIGNETTE = range(3)
 SKYLINE_SIZE = 1024
 _MASK = NOISE_SIZE - 1
-_BLOCK = 64  # pixels in a row that share one copy of the ground map
-_SKY_STEP = 8  # pixels from one computed colour of the sky to the next
+_BLOCK = 32  # pixels in a row that share one copy of the ground map
+_SKY_STEPS = 100  # computed colours of the sky in one row
+_FINE = 0.009  # metres; smaller pixels on the ground take their albedo from a neighbour
 _HILLS = 0.06  # sine of the greatest height of the hills
 
 
@@ -41,7 +43,7 @@ def shade_triangles(
     """
     for index in range(len(triangles)):
         normal, origin, material = normals[index], vertices[triangles[index, 0]], materials[index]
-        to_sun, upwards, cosine, distance, sun_up, eye_up, eye_sun = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        to_sun, upwards, cosine, distance, eye_up, eye_sun = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for axis in range(3):
             ray = eye[axis] - origin[axis]
             to_sun += normal[axis] * sun[axis]
@@ -50,7 +52,6 @@ def shade_triangles(
             distance += ray * ray
             eye_up += ray * up[axis]
             eye_sun += ray * sun[axis]
-            sun_up += sun[axis] * up[axis]
         if cosine <= -0.5 * np.sqrt(distance):
             continue
         distance = np.sqrt(distance)
@@ -125,7 +126,7 @@ def _sky(x, y, z, sky, clouds, light):  # noqa: ANN001, ANN202
 def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: ANN001, ANN202
     """Colour the sky of one row into `line` (3 W,); `surface` (W,) tells where something stands before it.
 
-    Between points _SKY_STEP pixels apart everything is interpolated. Hills stand at the horizon.
+    Between points a hundredth of the width apart everything is interpolated. Hills stand at the horizon.
     """
     sky, clouds, skyline, _ = air
     width = len(surface)
@@ -136,8 +137,9 @@ def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: 
     hill_red, hill_green = 12.6 * (light[SUN, 0] + light[SKY, 0]), 15.8 * (light[SUN, 1] + light[SKY, 1])
     hill_blue = 14.0 * (light[SUN, 2] + light[SKY, 2])
     known, old = -1, (0.0, 0.0, 0.0, 0.0, 0.0)
-    for start in range(0, width, _SKY_STEP):
-        end = min(start + _SKY_STEP, width)
+    step = max(width // _SKY_STEPS, 4)
+    for start in range(0, width, step):
+        end = min(start + step, width)
         anything = False
         for column in range(start, end):
             anything |= surface[column] < 0 and (z0 + column * dz >= 0.0 or eye_height <= 0.0)
@@ -150,7 +152,7 @@ def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: 
         bend -= SKYLINE_SIZE * np.round(bend / SKYLINE_SIZE)
         for column in range(start, end):
             if surface[column] < 0:
-                share = (column - start) / _SKY_STEP
+                share = (column - start) / (end - start)
                 red, green, blue = _between(old, new, share)
                 up = old[3] + (new[3] - old[3]) * share
                 if up < _HILLS and up < _height_of_hills(skyline, old[4] + bend * share):
@@ -206,11 +208,11 @@ def _meet_ground(start, count, rays, row, eye, origin, depth, east, north):  # n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sample_ground(count, scale, offset, packed, place, east, north, albedo):  # noqa: ANN001, ANN202
+def _sample_ground(count, stride, scale, offset, packed, place, east, north, albedo):  # noqa: ANN001, ANN202
     """Write 256 times the bilinear means (3, count) of packed RGB of one copy of the ground map."""
     start, rows, columns = place
     right_rim, low_rim = columns - 1.001, rows - 1.001
-    for index in range(count):
+    for index in range(0, count, stride):
         x = min(max(east[index] * scale - offset, 0.0), right_rim)
         y = min(max(north[index] * scale - offset, 0.0), low_rim)
         column, row = int(x), int(y)
@@ -228,9 +230,9 @@ def _sample_ground(count, scale, offset, packed, place, east, north, albedo):  #
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _roughen(count, grain, depth, east, north, albedo):  # noqa: ANN001, ANN202
+def _roughen(count, stride, grain, depth, east, north, albedo):  # noqa: ANN001, ANN202
     """Multiply the albedo by the grain of the ground, which fades with the depth; grass is rougher than the road."""
-    for index in range(count):
+    for index in range(0, count, stride):
         distance = depth[index]
         if distance > 60.0:
             continue
@@ -264,13 +266,17 @@ def _ground_row(row, rays, eye, ground, haze, light, surface, shade, depths, lin
         level = _copy_of_map(min(depth[0], depth[count - 1]), origin[3], eye[2], origin[2], len(places))
         place = (places[level, 0], places[level, 1], places[level, 2])
         size = 1 << level
-        _sample_ground(count, 1.0 / (origin[2] * size), 0.5 - 0.5 / size, packed, place, east, north, albedo)
-        _roughen(count, grain, depth, east, north, albedo)
+        # Close by, a pixel is smaller than any grain: every other one will do.
+        stride = 2 if max(depth[0], depth[count - 1]) < _FINE * origin[3] else 1
+        _sample_ground(count, stride, 1.0 / (origin[2] * size), 0.5 - 0.5 / size, packed, place, east, north, albedo)
+        _roughen(count, stride, grain, depth, east, north, albedo)
         for index in range(count):
             clear[index] = haze[min(int(depth[index] * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
         if light[WEATHER, WETNESS] > 0.0:
             _mirror_sky(start, count, rays, row, light[WEATHER, WETNESS], clear)
-        _light_ground(start, count, z0, dz, surface, shade, lit, light[HORIZON], depth, clear, albedo, depths, line)
+        _light_ground(
+            start, count, stride, z0, dz, surface, shade, lit, light[HORIZON], depth, clear, albedo, depths, line
+        )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -285,17 +291,17 @@ def _mirror_sky(start, count, rays, row, wet, clear):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _light_ground(start, count, z0, dz, surface, shade, lit, horizon, depth, clear, albedo, depths, line):  # noqa: ANN001, ANN202
+def _light_ground(start, count, stride, z0, dz, surface, shade, lit, horizon, depth, clear, albedo, depths, line):  # noqa: ANN001, ANN202
     """Write depths and colours of the ground where it is seen; `lit` (256, 3) is the light by value of `shade`."""
     far_red, far_green, far_blue = horizon[0], horizon[1], horizon[2]
     for index in range(count):
         column = start + index
         if surface[column] < 0 and z0 + column * dz < 0.0:
             depths[column] = depth[index]
-            kind, share = shade[column], clear[index]
-            line[3 * column] = far_red + (albedo[0, index] * lit[kind, 0] - far_red) * share
-            line[3 * column + 1] = far_green + (albedo[1, index] * lit[kind, 1] - far_green) * share
-            line[3 * column + 2] = far_blue + (albedo[2, index] * lit[kind, 2] - far_blue) * share
+            kind, share, known = shade[column], clear[index], index & -stride
+            line[3 * column] = far_red + (albedo[0, known] * lit[kind, 0] - far_red) * share
+            line[3 * column + 1] = far_green + (albedo[1, known] * lit[kind, 1] - far_green) * share
+            line[3 * column + 2] = far_blue + (albedo[2, known] * lit[kind, 2] - far_blue) * share
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -310,35 +316,27 @@ def _texture(x, y, z, depth, material, clouds, grain):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, line, counts, boxes):  # noqa: ANN001, ANN202
-    """Colour the triangles of one row into `line` (3 W,), name their owners and count what is seen of them."""
+def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, line):  # noqa: ANN001, ANN202
+    """Colour the triangles of one row into `line` (3 W,), and name their owners."""
     colours, materials, slots, identities = table
     clouds, grain = textures
     far_red, far_green, far_blue = light[HORIZON, 0], light[HORIZON, 1], light[HORIZON, 2]
     x0, y0, z0 = _first_ray(rays, row)
-    last, ident = -1, 0
+    dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
+    eye_x, eye_y, eye_z = eye[0], eye[1], eye[2]
     for column in range(len(surface)):
         index = surface[column]
         if index < 0:
             surface[column] = 0
-            last = -1
             continue
         depth = 1.0 / depths[column]
         depths[column] = depth
-        slot = slots[index]
-        if slot != last:
-            ident = identities[slot]
-            boxes[slot, 0], boxes[slot, 1] = min(boxes[slot, 0], column), min(boxes[slot, 1], row)
-            boxes[slot, 3] = max(boxes[slot, 3], row)
-            last = slot
-        boxes[slot, 2] = max(boxes[slot, 2], column)
-        counts[slot] += 1
-        surface[column] = ident
-        above = eye[2] + depth * (z0 + column * rays[2, 0])
+        surface[column] = identities[slots[index]]
+        above = eye_z + depth * (z0 + column * dz)
         factor = 0.8 + 0.2 * min(max(above, 0.0), 1.0)  # less light reaches what is close to the ground
         material = materials[index]
         if material >= MASONRY:
-            x, y = eye[0] + depth * (x0 + column * rays[0, 0]), eye[1] + depth * (y0 + column * rays[1, 0])
+            x, y = eye_x + depth * (x0 + column * dx), eye_y + depth * (y0 + column * dy)
             factor *= _texture(x, y, above, depth, material, clouds, grain)
         clear = haze[min(int(depth * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
         line[3 * column + 0] = far_red + (colours[index, 0] * factor - far_red) * clear
@@ -382,7 +380,8 @@ def colour_pixels(
         names, depths = surface[row], inverse_depth[row]
         _sky_row(row, rays, eye[2], air, light, names, depths, line)
         _ground_row(row, rays, eye, ground, haze, light, names, shade[row], depths, line, scratch)
-        _surface_row(row, rays, eye, table, textures, haze, light, names, depths, line, counts, boxes)
+        count_row(row, names, table[2], counts, boxes)
+        _surface_row(row, rays, eye, table, textures, haze, light, names, depths, line)
         centre = np.float32(1.0 - fall * (row - 0.5 * height) ** 2)
         _finish(line, centre, bend, noise[first_noise[row] : first_noise[row] + 3 * width], image[row])
 

@@ -52,7 +52,7 @@ def _example(kind: str, index: int, family: str) -> Mesh:
 
 def _close_look(mesh: Mesh, yaw: float) -> NDArray[np.uint8]:
     distance = 2.1 * mesh.radius + 0.5 * mesh.height
-    focal = 0.72 * _TILE[0] * distance / (2 * mesh.radius)
+    focal = min(0.36 * _TILE[0] / mesh.radius, 0.75 * _TILE[1] / mesh.height) * distance
     return _look(mesh, yaw, distance, focal, max(1.0, 0.8 * mesh.height), 0.5 * mesh.height)
 
 
