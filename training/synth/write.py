@@ -245,6 +245,7 @@ def _assemble(partial: Path, options: WorldOptions) -> None:
             table.write("\n]\n")
     if options.version == SYNTH:
         splits = {f"synth_{family}": [spec.name for spec in specs if spec.family == family] for family in FAMILIES}
+        splits = {name: scenes for name, scenes in splits.items() if scenes}
         _write(tables / "splits.json", json.dumps(splits).encode())
     # What the quotas added belongs to the recipe of a scene, as its seed does.
     manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
