@@ -61,7 +61,7 @@ def main() -> None:
 def _data(args: argparse.Namespace, folder: Path) -> tuple[Path, Infos]:
     if args.infos is not None:
         return args.dataroot, load_infos(args.infos)
-    write_world(folder / "world", WorldOptions(scenes=2, samples=4))
+    write_world(folder / "world", WorldOptions(scenes=2, samples=4, val_scenes=2))
     (path,) = prepare(folder / "world", "v1.0-synth", folder / "infos")
     return folder / "world", load_infos(path)
 
