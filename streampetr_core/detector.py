@@ -69,14 +69,23 @@ class Detector(nn.Module):
         fresh = self.fresh_memory(len(frame.dt_B))
         return fresh.where(frame.is_first_B, memory.advance(frame.ref_T_prev_B44, frame.dt_B))
 
-    def temporal(self, memory: Memory) -> Queries:
-        """Build the queries from the carried memory."""
-        return self.queries(memory)
+    def temporal(self, memory: Memory, extra_reference_BD3: Tensor | None = None) -> Queries:
+        """Build the queries from the carried memory; training may put D extra ones in front."""
+        return self.queries(memory, extra_reference_BD3)
 
     def decode(
-        self, features_BNChw: Tensor, geometry: Geometry, queries: Queries, present_BN: Tensor | None = None
+        self,
+        features_BNChw: Tensor,
+        geometry: Geometry,
+        queries: Queries,
+        present_BN: Tensor | None = None,
+        query_allowed: Tensor | None = None,
     ) -> Tensor:
-        """Return the normed outputs of all decoder layers, (L, B, Q, C); tokens of absent cameras are left out."""
+        """Return the normed outputs of all decoder layers, (L, B, Q, C).
+
+        Tokens of absent cameras are left out. `query_allowed` is True where a query may look at queries and memory,
+        see `Decoder.forward`; None: everywhere.
+        """
         token_allowed = None
         if present_BN is not None:
             num_tokens = features_BNChw.shape[-2] * features_BNChw.shape[-1]
@@ -91,7 +100,8 @@ class Detector(nn.Module):
             queries.memory_position_BMC,
             tokens_BTC,
             token_position_BTC,
-            token_allowed=token_allowed,
+            query_allowed,
+            token_allowed,
         )
 
     def update(self, predictions: Predictions, memory: Memory) -> Memory:

@@ -1,6 +1,7 @@
 """From the memory to queries: what the decoder starts from in one frame.
 
-B batch, Q queries (learned first, then P propagated), M memory entries, C channels. Paper sections 3.2 and 3.3.
+B batch, Q queries (learned first, then P propagated), D extra queries of training, M memory entries, C channels.
+Paper sections 3.2 and 3.3.
 """
 
 import math
@@ -78,10 +79,15 @@ class QueryBuilder(nn.Module):
         centres_P3 = self.start_points * self.range_size_3 + self.range_low_3
         return Memory.fresh(centres_P3, batch, self.memory_length, self.time_embedding[0].in_features)
 
-    def forward(self, memory: Memory) -> Queries:
-        """Build the queries of one frame from a memory that was carried into its reference frame."""
+    def forward(self, memory: Memory, extra_reference_BD3: Tensor | None = None) -> Queries:
+        """Build the queries of one frame from a memory that was carried into its reference frame.
+
+        Queries at D extra normalised reference points, if there are any, stand in front of the learned ones.
+        """
         batch = len(memory.centre_BM3)
-        learned = self._learned(batch)
+        parts = [tuple(x.expand(batch, -1, -1) for x in self._new(self.reference_points))]
+        if extra_reference_BD3 is not None:
+            parts.insert(0, self._new(extra_reference_BD3))
         reference_BM3 = (memory.centre_BM3 - self.range_low_3) / self.range_size_3
         content_BMC, position_BMC = self._align(
             memory.embedding_BMC,
@@ -90,25 +96,19 @@ class QueryBuilder(nn.Module):
             memory.age_BM1,
         )
         propagated, remembered = slice(None, self.num_propagated), slice(self.num_propagated, None)
+        parts.append((content_BMC[:, propagated], position_BMC[:, propagated], reference_BM3[:, propagated]))
+        content_BQC, position_BQC, reference_BQ3 = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return Queries(
-            torch.cat([learned.content_BQC, content_BMC[:, propagated]], dim=1),
-            torch.cat([learned.position_BQC, position_BMC[:, propagated]], dim=1),
-            torch.cat([learned.reference_BQ3, reference_BM3[:, propagated]], dim=1),
-            content_BMC[:, remembered],
-            position_BMC[:, remembered],
+            content_BQC, position_BQC, reference_BQ3, content_BMC[:, remembered], position_BMC[:, remembered]
         )
 
-    def _learned(self, batch: int) -> Queries:
-        """Return the learned queries, which see the present: no motion, age zero."""
-        reference_Q3 = self.reference_points
-        num_queries, device = len(reference_Q3), reference_Q3.device
-        here_44 = torch.eye(4, device=device).expand(num_queries, 4, 4)
-        age_Q1 = reference_Q3.new_zeros(num_queries, 1)
-        position_QC = self.embedding(point_embedding(reference_Q3))
-        motion = motion_embedding(reference_Q3.new_zeros(num_queries, 2), age_Q1, here_44)
-        content_QC, position_QC = self._align(torch.zeros_like(position_QC), position_QC, motion, age_Q1)
-        none = position_QC.new_zeros(batch, 0, position_QC.shape[-1])
-        return Queries(*(x.expand(batch, -1, -1) for x in (content_QC, position_QC, reference_Q3)), none, none)
+    def _new(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return content, position and reference of queries (..., 3) that see the present: no motion, age zero."""
+        age = reference.new_zeros(*reference.shape[:-1], 1)
+        here = torch.eye(4, device=reference.device).expand(*reference.shape[:-1], 4, 4)
+        position = self.embedding(point_embedding(reference))
+        motion = motion_embedding(torch.zeros_like(reference[..., :2]), age, here)
+        return *self._align(torch.zeros_like(position), position, motion, age), reference
 
     def _align(self, content: Tensor, position: Tensor, motion: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Align content and position (..., C) by embedded motion (..., 180) and age (..., 1)."""

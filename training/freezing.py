@@ -1,0 +1,21 @@
+"""What of a detector does not learn, as in the published training."""
+
+from torch import nn
+
+from streampetr_core.backbones.resnet import ResNet
+from streampetr_core.detector import Detector
+
+
+def freeze(detector: Detector) -> None:
+    """Stop gradients of a ResNet's batch norm scales and shifts; V2-99's learn. The start points are no parameters."""
+    if isinstance(detector.backbone, ResNet):
+        for module in detector.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+
+
+def keep_statistics(module: nn.Module) -> None:
+    """Let every batch norm use its stored mean and variance; `train()` undoes it, so call it afterwards."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()

@@ -1,0 +1,1 @@
+"""From frames with truth to named losses with gradients."""

@@ -1,0 +1,115 @@
+"""The detector as training sees it: one module that turns frames with truth into losses and the next memory.
+
+One module with one `forward` is what distributed training wraps. B samples, N cameras, D denoising queries.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from streampetr_core.checkpoint import AUX_HEAD_PREFIX
+from streampetr_core.detector import Detector
+from streampetr_core.frame import Frame
+from streampetr_core.heads import Predictions
+from streampetr_core.memory import Memory
+from training.freezing import freeze, keep_statistics
+from training.losses.aux_head import AuxHead
+from training.losses.config import LossConfig
+from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses
+from training.losses.denoising import Denoising, make_denoising
+from training.truth import Truth
+
+_DETECTOR_PREFIX = "detector."
+
+
+class TrainingModel(nn.Module):
+    """A detector, its auxiliary 2D head (if wanted) and the losses of both."""
+
+    def __init__(
+        self, detector: Detector, aux_head: AuxHead | None, config: LossConfig, reduce_mean: ReduceMean = alone
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.aux_head = aux_head
+        self.config = config
+        self.reduce_mean = reduce_mean
+        freeze(detector)
+        self.train()
+
+    def train(self, mode: bool = True) -> "TrainingModel":
+        """Switch dropout on or off; batch norm keeps using its stored statistics either way."""
+        super().train(mode)
+        keep_statistics(self)
+        return self
+
+    def forward(
+        self, frames: Sequence[Frame], memory: Memory, truths: Sequence[Sequence[Truth]]
+    ) -> tuple[dict[str, Tensor], Memory]:
+        """Run consecutive frames; the last `len(truths)` of them are learned from, those before fill the memory only.
+
+        Losses are named `frame_<i>_<name>` by the index of their frame. An autocast context around the call reaches
+        backbone and neck alone; everything behind them computes in float32.
+        """
+        num_before = len(frames) - len(truths)
+        memory = self._fill(frames[:num_before], memory)
+        losses = {}
+        for index, (frame, truth) in enumerate(zip(frames[num_before:], truths, strict=True), num_before):
+            denoising = make_denoising(truth, self.detector.config, self.config)
+            outputs, memory = run_frame(self.detector, self.aux_head, frame, memory, denoising)
+            with torch.autocast(frame.images_BN3HW.device.type, enabled=False):
+                named = frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean)
+            losses |= {f"frame_{index}_{name}": loss for name, loss in named.items()}
+        return losses, memory
+
+    @torch.no_grad()
+    def _fill(self, frames: Sequence[Frame], memory: Memory) -> Memory:
+        mode = self.training
+        self.eval()
+        for frame in frames:
+            _, memory = run_frame(self.detector, None, frame, memory, None)
+        self.train(mode)
+        return memory
+
+    def native_state(self) -> dict[str, Tensor]:
+        """Return the weights under the names of a native checkpoint."""
+        return {key.removeprefix(_DETECTOR_PREFIX): value for key, value in self.state_dict().items()}
+
+    def load_native_state(self, state: dict[str, Tensor]) -> None:
+        """Take the weights of a native checkpoint; the auxiliary head keeps its own where the checkpoint has none."""
+        own = {k if k.startswith(AUX_HEAD_PREFIX) else _DETECTOR_PREFIX + k: value for k, value in state.items()}
+        self.load_state_dict(own, strict=False)
+
+
+def run_frame(
+    detector: Detector, aux_head: AuxHead | None, frame: Frame, memory: Memory, denoising: Denoising | None
+) -> tuple[Outputs, Memory]:
+    """Run one frame as `Detector.step` does, with denoising queries in front and the auxiliary head beside.
+
+    Only real queries enter the memory.
+    """
+    features_BNChw = detector.encode(frame.images_BN3HW)
+    with torch.autocast(features_BNChw.device.type, enabled=False):
+        features_BNChw = features_BNChw.float()
+        geometry = detector.geometry(frame)
+        memory = detector.carry(frame, memory)
+        reference_BD3 = None if denoising is None else denoising.reference_BD3
+        allowed = None if denoising is None else denoising.allowed
+        queries = detector.temporal(memory, reference_BD3)
+        hidden_LBQC = detector.decode(features_BNChw, geometry, queries, frame.present_BN, allowed)
+        predictions = detector.heads(hidden_LBQC, queries.reference_BQ3)
+        num_noisy = 0 if denoising is None else reference_BD3.shape[1]
+        detections = _rows(predictions, slice(num_noisy, None))
+        memory = detector.update(detections, memory)
+        auxiliary = None if aux_head is None else aux_head(_of_present(features_BNChw, frame.present_BN))
+    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary), memory
+
+
+def _of_present(features_BNChw: Tensor, present_BN: Tensor | None) -> Tensor:
+    return features_BNChw.flatten(0, 1) if present_BN is None else features_BNChw[present_BN]
+
+
+def _rows(predictions: Predictions, rows: slice) -> Predictions:
+    return Predictions(
+        predictions.class_logits[:, :, rows], predictions.boxes[:, :, rows], predictions.embedding_BQC[:, rows]
+    )
