@@ -49,8 +49,10 @@ setup(
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",
             "init = streampetr_core.commands.init",
+            "prepare = training.commands.prepare",
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
+            "track = training.commands.track",
         ],
     },
 )

@@ -1,0 +1,67 @@
+"""Image files to input images: read, resize, crop, flip, turn; blue, green, red bytes throughout."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from streampetr_core.errors import StreampetrError
+from streampetr_core.preprocess import resize_crop_exact, resize_crop_fast
+from training.data.augment import ImageAugmentation
+
+Pixels = NDArray[np.uint8]
+
+# `exact` gives the very pixels of the published pipeline, `fast` is within one grey level of them.
+RESIZERS = {"exact": resize_crop_exact, "fast": resize_crop_fast}
+_JPEG_END = b"\xff\xd9"
+_TAIL = 64  # bytes: some writers put padding behind the end marker
+
+
+def read_image(path: Path) -> Pixels:
+    """Return an image file as (H, W, 3) bytes: blue, green, red.
+
+    Raises:
+        StreampetrError: no such file, no image, or a JPEG that is cut off, which OpenCV would fill with grey.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StreampetrError(
+            f"{path}: the image cannot be read ({error.strerror}); check dataroot, or unpack the images again"
+        ) from error
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    is_cut_off = path.suffix.lower() in (".jpg", ".jpeg") and _JPEG_END not in content[-_TAIL:]
+    if image is None or is_cut_off:
+        raise StreampetrError(f"{path}: a damaged image ({len(content)} bytes); unpack or download it again")
+    return image
+
+
+def augment_image(image_HW3: Pixels, augmentation: ImageAugmentation, path: str = "fast") -> Pixels:
+    """Return the network's input image (height, width, 3); `path` is one of RESIZERS."""
+    kept = RESIZERS[path](image_HW3, augmentation.plan)
+    if augmentation.flip:
+        kept = kept[:, ::-1]
+    if augmentation.rotation:
+        kept = np.asarray(Image.fromarray(np.ascontiguousarray(kept)).rotate(augmentation.rotation))
+    return np.ascontiguousarray(kept)
+
+
+def check_images_exist(dataroot: Path, paths: Iterable[str]) -> None:
+    """Raise StreampetrError that names the first missing image and counts the rest; lists folders, opens no file."""
+    present: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in present:
+            place = dataroot / folder
+            present[folder] = {entry.name for entry in place.iterdir()} if place.is_dir() else set()
+        if name not in present[folder]:
+            missing.append(path)
+    if missing:
+        raise StreampetrError(
+            f"{dataroot / missing[0]}: no such image, and {len(missing) - 1} more are missing; check dataroot, or "
+            "unpack all parts of the data set"
+        )

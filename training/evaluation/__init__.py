@@ -1,0 +1,1 @@
+"""Results files, metrics by nuscenes-devkit, and the official tracker."""
