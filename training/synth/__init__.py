@@ -1,5 +1,6 @@
-"""A synthetic driving world, written as a nuScenes data set."""
+"""A synthetic driving world, written as a nuScenes data set or rendered on the fly."""
 
-from training.synth.tables import WorldOptions, write_world
+from training.synth.options import WorldOptions
+from training.synth.write import write_world
 
 __all__ = ["WorldOptions", "write_world"]

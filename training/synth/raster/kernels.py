@@ -1,0 +1,198 @@
+"""The compiled inner loops: triangles into a z-buffer, and their shadows on the ground.
+
+Strict IEEE arithmetic on one thread, so equal input gives equal bytes in every process. Pixel centres have integer
+coordinates. The z-buffer holds 1 / depth, which is linear in the picture; 0 is infinitely far.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+NEAR = 0.15  # metres; nothing nearer than this is drawn
+OCCLUSION_MASK, SUN_SHADOW = 0x7F, 0x80  # of the shade buffer: 7 bits of missing sky light, 1 bit of missing sun
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _crossing(x0: float, y0: float, x1: float, y1: float, y: float) -> float:
+    """Return x of the line where it crosses row y. Shared edges come with the same order of ends: no gap, no overlap."""
+    return x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(a, b, c, index, slot, inverse_depth, surface, stamp):  # noqa: ANN001, ANN202
+    """Draw one triangle with corners (x, y, 1 / depth); return how many pixels it is the first of its slot to cover."""
+    if b[1] < a[1]:
+        a, b = b, a
+    if c[1] < a[1]:
+        a, c = c, a
+    if c[1] < b[1]:
+        b, c = c, b
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
+    if area == 0.0 or not np.isfinite(area):
+        return 0
+    slope_x = ((b[2] - a[2]) * (c[1] - a[1]) - (c[2] - a[2]) * (b[1] - a[1])) / area
+    slope_y = ((c[2] - a[2]) * (b[0] - a[0]) - (b[2] - a[2]) * (c[0] - a[0])) / area
+    height, width = surface.shape
+    covered = 0
+    for row in range(int(np.ceil(max(a[1], 0.0))), int(min(np.ceil(c[1]), height))):
+        long_x = _crossing(a[0], a[1], c[0], c[1], row)
+        if row < b[1]:
+            short_x = _crossing(a[0], a[1], b[0], b[1], row)
+        else:
+            short_x = _crossing(b[0], b[1], c[0], c[1], row)
+        first = int(np.ceil(max(min(long_x, short_x), 0.0)))
+        last = int(np.ceil(min(max(long_x, short_x), float(width))))
+        start = a[2] + (row - a[1]) * slope_y - a[0] * slope_x
+        for column in range(first, last):
+            value = np.float32(start + column * slope_x)
+            if value > inverse_depth[row, column]:
+                inverse_depth[row, column] = value
+                surface[row, column] = index
+            if slot > 0 and stamp[row, column] != slot:
+                stamp[row, column] = slot
+                covered += 1
+    return covered
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill_shadow(a, b, c, surface, shade):  # noqa: ANN001, ANN202
+    """Take the sun from the pixels of one triangle with corners (x, y) where the ground is seen."""
+    if b[1] < a[1]:
+        a, b = b, a
+    if c[1] < a[1]:
+        a, c = c, a
+    if c[1] < b[1]:
+        b, c = c, b
+    height, width = surface.shape
+    for row in range(int(np.ceil(max(a[1], 0.0))), int(min(np.ceil(c[1]), height))):
+        long_x = _crossing(a[0], a[1], c[0], c[1], row)
+        if row < b[1]:
+            short_x = _crossing(a[0], a[1], b[0], b[1], row)
+        else:
+            short_x = _crossing(b[0], b[1], c[0], c[1], row)
+        first = int(np.ceil(max(min(long_x, short_x), 0.0)))
+        last = int(np.ceil(min(max(long_x, short_x), float(width))))
+        for column in range(first, last):
+            if surface[row, column] < 0:
+                shade[row, column] |= SUN_SHADOW
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _clip_near(points):  # noqa: ANN001, ANN202
+    """Return the part of a triangle (3, 3) in cam that is beyond NEAR: corners (4, 3) and how many of them count."""
+    kept = np.empty((4, 3))
+    count = 0
+    for index in range(3):
+        here, there = points[index], points[(index + 1) % 3]
+        if here[2] >= NEAR:
+            kept[count] = here
+            count += 1
+        if (here[2] >= NEAR) != (there[2] >= NEAR):
+            share = (NEAR - here[2]) / (there[2] - here[2])
+            for axis in range(2):
+                kept[count, axis] = here[axis] + share * (there[axis] - here[axis])
+            kept[count, 2] = NEAR
+            count += 1
+    return kept, count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _project(point, pinhole):  # noqa: ANN001, ANN202
+    """Return (x, y, 1 / depth) of a point in cam; `pinhole` is (fx, fy, cx, cy)."""
+    inverse = 1.0 / point[2]
+    return (pinhole[0] * point[0] * inverse + pinhole[2], pinhole[1] * point[1] * inverse + pinhole[3], inverse)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _to_camera(vertices, cam_T_body):  # noqa: ANN001, ANN202
+    points = np.empty((len(vertices), 3))
+    for index in range(len(vertices)):
+        x, y, z = vertices[index]
+        for axis in range(3):
+            row = cam_T_body[axis]
+            points[index, axis] = row[0] * x + row[1] * y + row[2] * z + row[3]
+    return points
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_mesh(
+    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, eye: NDArray, pinhole: NDArray,
+    first: int, slot: int, inverse_depth: NDArray, surface: NDArray, stamp: NDArray,
+) -> int:
+    """Draw the triangles that face `eye` (3,), in body; triangle t is entered in `surface` as `first` + t.
+
+    Returns how many pixels the mesh covers in the picture, hidden or not; counted only for `slot` > 0.
+    """
+    points = _to_camera(vertices, cam_T_body)
+    corners = np.empty((3, 3))
+    covered = 0
+    for index in range(len(triangles)):
+        one, two, three = triangles[index]
+        normal, origin = normals[index], vertices[one]
+        facing = 0.0
+        for axis in range(3):
+            facing += normal[axis] * (eye[axis] - origin[axis])
+        if facing <= 0.0:
+            continue
+        if points[one, 2] >= NEAR and points[two, 2] >= NEAR and points[three, 2] >= NEAR:
+            a, b, c = _project(points[one], pinhole), _project(points[two], pinhole), _project(points[three], pinhole)
+            covered += _fill(a, b, c, first + index, slot, inverse_depth, surface, stamp)
+            continue
+        corners[0], corners[1], corners[2] = points[one], points[two], points[three]
+        kept, count = _clip_near(corners)
+        for last in range(2, count):
+            a, b, c = _project(kept[0], pinhole), _project(kept[last - 1], pinhole), _project(kept[last], pinhole)
+            covered += _fill(a, b, c, first + index, slot, inverse_depth, surface, stamp)
+    return covered
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_shadow(
+    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, sun: NDArray, pinhole: NDArray,
+    surface: NDArray, shade: NDArray,
+) -> None:
+    """Draw the sun shadow of a mesh; `cam_T_body` flattens it onto the ground, `sun` (3,) is in body."""
+    points = _to_camera(vertices, cam_T_body)
+    corners = np.empty((3, 3))
+    for index in range(len(triangles)):
+        normal = normals[index]
+        if normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2] <= 0.0:
+            continue
+        one, two, three = triangles[index]
+        corners[0], corners[1], corners[2] = points[one], points[two], points[three]
+        kept, count = _clip_near(corners)
+        for last in range(2, count):
+            a, b, c = _project(kept[0], pinhole), _project(kept[last - 1], pinhole), _project(kept[last], pinhole)
+            _fill_shadow(a, b, c, surface, shade)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_contact(
+    window: NDArray, rays: NDArray, eye: NDArray, body: NDArray, half: NDArray, reach: float, strength: float,
+    surface: NDArray, shade: NDArray,
+) -> None:
+    """Darken the ground under and around one footprint, within `window` (first row, last, first column, last).
+
+    `rays` (3, 3) maps (column, row, 1) to a direction in world, `body` is (x, y, cos yaw, sin yaw) of the footprint in
+    world, `half` (2,) its half length and width; at `reach` metres from it the ground is as light as ever.
+    """
+    x_column, y_column, z_column = rays[0, 0], rays[1, 0], rays[2, 0]
+    cosine, sine, half_x, half_y, height = body[2], body[3], half[0], half[1], eye[2]
+    east, north, scale = eye[0] - body[0], eye[1] - body[1], 1.0 / (reach * reach)
+    for row in range(window[0], window[1]):
+        x_row, y_row, z_row = rays[0, 1] * row + rays[0, 2], rays[1, 1] * row + rays[1, 2], rays[2, 1] * row + rays[2, 2]
+        names, shades = surface[row], shade[row]
+        for column in range(window[2], window[3]):
+            down = z_row + z_column * column
+            if names[column] >= 0 or down >= 0.0:
+                continue
+            depth = -height / down
+            x, y = east + depth * (x_row + x_column * column), north + depth * (y_row + y_column * column)
+            outside_x = max(abs(x * cosine + y * sine) - half_x, 0.0)
+            outside_y = max(abs(y * cosine - x * sine) - half_y, 0.0)
+            square = (outside_x * outside_x + outside_y * outside_y) * scale
+            if square < 1.0:
+                rest = 1.0 - np.sqrt(square)
+                before = shades[column]
+                open_sky = (127 - (before & OCCLUSION_MASK)) * (1.0 - strength * rest * rest)
+                shades[column] = (before & SUN_SHADOW) | np.uint8(127.0 - open_sky)
