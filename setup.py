@@ -53,6 +53,7 @@ setup(
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
             "track = training.commands.track",
+            "train = training.commands.train",
         ],
     },
 )
