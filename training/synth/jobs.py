@@ -20,11 +20,7 @@ _counter: Any = None  # in a worker: the number of pictures that all workers hav
 
 
 def run_jobs(
-    function: Callable[[Any, Callable[[int], None]], None],
-    tasks: Sequence[Any],
-    jobs: int,
-    pictures: int,
-    title: str,
+    function: Callable[[Any, Callable[[int], None]], None], tasks: Sequence[Any], jobs: int, pictures: int, title: str,
     done: int = 0,
 ) -> None:
     """Call `function(task, advance)` for each task, in `jobs` fresh processes of one thread each if more than one.

@@ -164,10 +164,7 @@ def add_missing(stage: Stage, site: Site, extra: Mapping[str, int]) -> None:
 def _add_beside(stage: Stage, site: Site, kind: str) -> bool:
     rng = stage.rng
     for attempt in range(_TRIES):
-        where, way = (
-            stage.ego_track[int(rng.integers(len(stage.times)))],
-            rng.uniform(2 - 0.2 * attempt, 12 + 0.4 * attempt),
-        )
+        where, way = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(2 - 0.2 * attempt, 12 + 0.4 * attempt)
         point = where[:2] + way * np.array([np.cos(where[2]), np.sin(where[2])])
         number = int(np.argmin([abs(road.centre.nearest(point)[1][0]) for road in site.roads]))
         road = site.roads[number]

@@ -150,7 +150,9 @@ def make_site(rng: np.random.Generator, kind: str, duration: float) -> Site:
     routes = tuple(make_route(builder.lanes, numbers, slow) for numbers in builder.routes)
     roads = tuple(builder.roads)
     ego = tuple(index for index, route in enumerate(routes) if _follows(route, roads[0]))
-    return Site(kind, roads, tuple(builder.gaps), tuple(builder.lanes), builder.signals, routes, ego, BEHIND, pace)
+    return Site(
+        kind, roads, tuple(builder.gaps), tuple(builder.lanes), builder.signals, routes, ego, BEHIND, pace
+    )
 
 
 def _slow_place(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -303,12 +305,8 @@ def _add_junction(builder: _Builder, places: tuple[float, float]) -> None:
         box = boxes[i] + zebra
         builder.gaps.append(Gap(i, places[i] - box - _STOP_GAP - 4, places[i] + box + _STOP_GAP + 4, "junction"))
         builder.gaps += [
-            Gap(
-                i,
-                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) - ZEBRA_WIDTH / 2,
-                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) + ZEBRA_WIDTH / 2,
-                "crosswalk",
-            )
+            Gap(i, places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) - ZEBRA_WIDTH / 2,
+                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) + ZEBRA_WIDTH / 2, "crosswalk")
             for way in (-1, 1)
         ]
         point = road.centre.at(places[i])[0]

@@ -146,14 +146,8 @@ def kind_of(seed: int, family: str, index: int) -> str:
 
 
 def make_scene(
-    seed: int,
-    family: str,
-    index: int,
-    duration: float,
-    image_size: tuple[int, int],
-    name: str = "",
-    kind: str | None = None,
-    extra: Mapping[str, int] | None = None,
+    seed: int, family: str, index: int, duration: float, image_size: tuple[int, int], name: str = "",
+    kind: str | None = None, extra: Mapping[str, int] | None = None,
 ) -> SceneDescription:
     """Return scene `index` of a family ("train" or "val") as `seed` has it: `duration` seconds.
 
@@ -177,19 +171,8 @@ def make_scene(
     turn, (x, y) = rng.uniform(-np.pi, np.pi), rng.uniform(300, 1900, 2)
     world_T_site = make_transform(Rotation.from_euler("z", turn).as_matrix(), (x, y, 0.0))
     return SceneDescription(
-        name or f"{family}-{index:04d}",
-        kind,
-        family,
-        _start(family, index),
-        world_T_site,
-        make_rig(image_size, rng),
-        trajectory,
-        tuple(stage.objects),
-        tracks,
-        tuple(structures),
-        Light.sample(rng),
-        site,
-        mirrored,
+        name or f"{family}-{index:04d}", kind, family, _start(family, index), world_T_site, make_rig(image_size, rng),
+        trajectory, tuple(stage.objects), tracks, tuple(structures), Light.sample(rng), site, mirrored,
         int(rng.integers(2**31)),
     )
 

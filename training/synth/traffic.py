@@ -127,7 +127,9 @@ def make_route(lanes: Sequence[Lane], numbers: Sequence[int], slow: Sequence[tup
     return Route(tuple(numbers), tuple(starts.tolist()), path, limit)
 
 
-def simulate(lanes: Sequence[Lane], signals: Signals, drivers: Sequence[Driver], steps: int) -> tuple[Array, Array]:
+def simulate(
+    lanes: Sequence[Lane], signals: Signals, drivers: Sequence[Driver], steps: int
+) -> tuple[Array, Array]:
     """Return the distance along its route and the speed of each driver (V, steps), after the warm-up."""
     cars = [_Car(driver, driver.s, _first_speed(driver)) for driver in drivers]
     clock = _Clock(signals)

@@ -116,17 +116,8 @@ def _to_camera(vertices, cam_T_body):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_mesh(
-    vertices: NDArray,
-    triangles: NDArray,
-    normals: NDArray,
-    cam_T_body: NDArray,
-    eye: NDArray,
-    pinhole: NDArray,
-    first: int,
-    slot: int,
-    inverse_depth: NDArray,
-    surface: NDArray,
-    stamp: NDArray,
+    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, eye: NDArray, pinhole: NDArray,
+    first: int, slot: int, inverse_depth: NDArray, surface: NDArray, stamp: NDArray,
 ) -> int:
     """Draw the triangles that face `eye` (3,), in body; triangle t is entered in `surface` as `first` + t.
 
@@ -157,14 +148,8 @@ def draw_mesh(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_shadow(
-    vertices: NDArray,
-    triangles: NDArray,
-    normals: NDArray,
-    cam_T_body: NDArray,
-    sun: NDArray,
-    pinhole: NDArray,
-    surface: NDArray,
-    shade: NDArray,
+    vertices: NDArray, triangles: NDArray, normals: NDArray, cam_T_body: NDArray, sun: NDArray, pinhole: NDArray,
+    surface: NDArray, shade: NDArray,
 ) -> None:
     """Draw the sun shadow of a mesh; `cam_T_body` flattens it onto the ground, `sun` (3,) is in body."""
     points = _to_camera(vertices, cam_T_body)
@@ -183,15 +168,8 @@ def draw_shadow(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_contact(
-    window: NDArray,
-    rays: NDArray,
-    eye: NDArray,
-    body: NDArray,
-    half: NDArray,
-    reach: float,
-    strength: float,
-    surface: NDArray,
-    shade: NDArray,
+    window: NDArray, rays: NDArray, eye: NDArray, body: NDArray, half: NDArray, reach: float, strength: float,
+    surface: NDArray, shade: NDArray,
 ) -> None:
     """Darken the ground under and around one footprint, within `window` (first row, last, first column, last).
 
@@ -202,11 +180,7 @@ def draw_contact(
     cosine, sine, half_x, half_y, height = body[2], body[3], half[0], half[1], eye[2]
     east, north, scale = eye[0] - body[0], eye[1] - body[1], 1.0 / (reach * reach)
     for row in range(window[0], window[1]):
-        x_row, y_row, z_row = (
-            rays[0, 1] * row + rays[0, 2],
-            rays[1, 1] * row + rays[1, 2],
-            rays[2, 1] * row + rays[2, 2],
-        )
+        x_row, y_row, z_row = rays[0, 1] * row + rays[0, 2], rays[1, 1] * row + rays[1, 2], rays[2, 1] * row + rays[2, 2]
         names, shades = surface[row], shade[row]
         for column in range(window[2], window[3]):
             down = z_row + z_column * column

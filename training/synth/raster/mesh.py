@@ -100,12 +100,8 @@ def from_quads(vertices: ArrayLike, quads: ArrayLike, colours: ArrayLike, materi
 
 
 def boxes(
-    low: ArrayLike,
-    high: ArrayLike,
-    colours: ArrayLike,
-    material: ArrayLike = MATTE,
-    taper: tuple[float, float] = (1.0, 1.0),
-    shift: tuple[float, float] = (0.0, 0.0),
+    low: ArrayLike, high: ArrayLike, colours: ArrayLike, material: ArrayLike = MATTE,
+    taper: tuple[float, float] = (1.0, 1.0), shift: tuple[float, float] = (0.0, 0.0),
 ) -> Mesh:
     """Return N boxes from `low` to `high` (N, 3) or (3,); their tops are scaled by `taper` and moved by `shift` in x, y.
 
@@ -129,12 +125,7 @@ def boxes(
 
 
 def tubes(
-    start: ArrayLike,
-    end: ArrayLike,
-    radii: ArrayLike,
-    colours: ArrayLike,
-    sides: int = 6,
-    material: int = MATTE,
+    start: ArrayLike, end: ArrayLike, radii: ArrayLike, colours: ArrayLike, sides: int = 6, material: int = MATTE,
     flat: float = 1.0,
 ) -> Mesh:
     """Return N closed tubes from `start` to `end` (N, 3) whose `radii` (N, 2) belong to the two ends.
@@ -199,7 +190,9 @@ def lathe(profile: ArrayLike, colours: ArrayLike, sides: int = 8, material: int 
     return loft(rings, colours, material)
 
 
-def wheels(centres: ArrayLike, radius: float, width: float, sides: int = 10, hub: ArrayLike = (150, 152, 156)) -> Mesh:
+def wheels(
+    centres: ArrayLike, radius: float, width: float, sides: int = 10, hub: ArrayLike = (150, 152, 156)
+) -> Mesh:
     """Return wheels that roll along x: `centres` (N, 3) are on the axles, in the middle of the tyres."""
     shares = ((1.0, -1.0), (1.0, 1.0), (0.6, 1.0), (0.5, 0.8), (0.1, 0.9))
     tyre, rim = np.array([26.0, 26, 28]), np.asarray(hub, float)
@@ -215,13 +208,7 @@ def wheels(centres: ArrayLike, radius: float, width: float, sides: int = 10, hub
     return merge(parts)
 
 
-_PLATES = {
-    "front": (0, 1, 2, 1),
-    "back": (0, 1, 2, -1),
-    "left": (1, 0, 2, 1),
-    "right": (1, 0, 2, -1),
-    "top": (2, 0, 1, 1),
-}
+_PLATES = {"front": (0, 1, 2, 1), "back": (0, 1, 2, -1), "left": (1, 0, 2, 1), "right": (1, 0, 2, -1), "top": (2, 0, 1, 1)}
 
 
 def plates(

@@ -89,12 +89,7 @@ class _Camera:
         fx, fy, cx, cy = self.pinhole
         x, y, z = centres.T
         inside = (z + radii > NEAR) & (radii * max(fx, fy) > _SMALLEST * z)
-        planes = (
-            (fx, x, cx + 0.5),
-            (-fx, x, self.width - 0.5 - cx),
-            (fy, y, cy + 0.5),
-            (-fy, y, self.height - 0.5 - cy),
-        )
+        planes = ((fx, x, cx + 0.5), (-fx, x, self.width - 0.5 - cx), (fy, y, cy + 0.5), (-fy, y, self.height - 0.5 - cy))
         for slope, offset, rim in planes:
             inside &= slope * offset + rim * z > -radii * np.hypot(slope, rim)
         return inside
@@ -140,14 +135,8 @@ class _Drawing:
 
 
 def render(
-    instances: Sequence[Instance],
-    ground: GroundMap,
-    light: Light,
-    width: int,
-    height: int,
-    K: ArrayLike,
-    world_T_cam: ArrayLike,
-    supersample: int = 1,
+    instances: Sequence[Instance], ground: GroundMap, light: Light, width: int, height: int, K: ArrayLike,
+    world_T_cam: ArrayLike, supersample: int = 1,
 ) -> Picture:
     """Return what a camera with intrinsics `K` (3, 3) at `world_T_cam` (4, 4, optical axes) sees.
 
@@ -197,9 +186,7 @@ def _draw(placed: _Placed, camera: _Camera) -> _Drawing:
     shape = (camera.height, camera.width)
     inverse_depth, surface = np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
     stamp = np.zeros(shape, np.uint16)
-    seen = (
-        np.flatnonzero(camera.reached_by(placed.centres, placed.radii)) if len(placed.instances) else np.empty(0, int)
-    )
+    seen = np.flatnonzero(camera.reached_by(placed.centres, placed.radii)) if len(placed.instances) else np.empty(0, int)
     # The nearest first: what they hide is not painted.
     order = seen[np.argsort(placed.centres[seen, 2], kind="stable")]
     firsts = np.cumsum([0, 0] + [len(placed.instances[index].mesh.triangles) for index in order])[: len(order) + 1]
@@ -208,17 +195,8 @@ def _draw(placed: _Placed, camera: _Camera) -> _Drawing:
     for slot, index in enumerate(order, start=1):
         item = placed.instances[index]
         covered[slot] = draw_mesh(
-            item.mesh.vertices,
-            item.mesh.triangles,
-            item.mesh.normals,
-            placed.cam_T_body[index],
-            eyes[index],
-            camera.pinhole,
-            firsts[slot],
-            slot if item.ident > 0 else 0,
-            inverse_depth,
-            surface,
-            stamp,
+            item.mesh.vertices, item.mesh.triangles, item.mesh.normals, placed.cam_T_body[index], eyes[index],
+            camera.pinhole, firsts[slot], slot if item.ident > 0 else 0, inverse_depth, surface, stamp,
         )
     return _Drawing(inverse_depth, surface, covered, order, firsts)
 
@@ -293,16 +271,8 @@ def _colour(
     eyes, suns, ups = placed.eyes(camera.eye), placed.in_body(light.sun_direction), placed.in_body((0.0, 0.0, 1.0))
     for index, mesh, first in zip(drawing.order, meshes, drawing.firsts[1:], strict=True):
         shade_triangles(
-            mesh.vertices,
-            mesh.triangles,
-            mesh.normals,
-            mesh.colours,
-            mesh.materials,
-            eyes[index],
-            suns[index],
-            ups[index],
-            values,
-            colours[first : first + len(mesh.triangles)],
+            mesh.vertices, mesh.triangles, mesh.normals, mesh.colours, mesh.materials, eyes[index], suns[index],
+            ups[index], values, colours[first : first + len(mesh.triangles)],
         )
     slots = np.repeat(np.arange(1, len(meshes) + 1, dtype=np.int32), [len(mesh.triangles) for mesh in meshes])
     identities = np.array([0] + [placed.instances[index].ident for index in drawing.order], dtype=np.int32)
@@ -310,30 +280,14 @@ def _colour(
     packed, sizes = ground.mips
     origin = np.array([*ground.origin, ground.metres_per_pixel, max(light.sun_direction[2], 0.0), camera.pinhole[0]])
     clouds = noise_tile(light.noise_seed % _CLOUD_TILES, _SMOOTHNESS)
-    air = (
-        sky_table(light.air) * np.float32(light.tint),
-        clouds,
-        _skyline(light.noise_seed % _CLOUD_TILES),
-        haze_table(light.air.haze_density),
-    )
+    air = (sky_table(light.air) * np.float32(light.tint), clouds, _skyline(light.noise_seed % _CLOUD_TILES), haze_table(light.air.haze_density))
     seed = zlib.crc32(camera.world_T_cam.tobytes()) ^ light.noise_seed
     first_noise = np.random.default_rng(seed).integers(0, NOISE_STARTS, camera.height)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     counts, boxes = _empty_counts(len(drawing.firsts))
     colour_pixels(
-        drawing.inverse_depth,
-        drawing.surface,
-        shade,
-        (colours, materials, slots, identities),
-        camera.rays,
-        camera.eye,
-        (packed, sizes, origin, ground.grain),
-        air,
-        values,
-        sensor_noise(light.noise, 3 * camera.width),
-        first_noise,
-        image,
-        counts,
+        drawing.inverse_depth, drawing.surface, shade, (colours, materials, slots, identities), camera.rays, camera.eye,
+        (packed, sizes, origin, ground.grain), air, values, sensor_noise(light.noise, 3 * camera.width), first_noise, image, counts,
         boxes,
     )
     return image, counts, boxes
@@ -360,7 +314,9 @@ def _empty_counts(slots: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return counts, boxes
 
 
-def _gather(placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: int) -> Visibility:
+def _gather(
+    placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: int
+) -> Visibility:
     """Return counts and boxes of slots by identity, in pixels of the finished picture."""
     slot_idents = np.array([placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     idents = np.unique(slot_idents[(drawing.covered[1:] > 0) & (slot_idents > 0)])
@@ -376,3 +332,4 @@ def _gather(placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray,
         rims[of_slot[slot]] = [*np.fmin(old[:2], low), *np.fmax(old[2:], high)]
     shift = (supersample - 1) / 2
     return Visibility(idents, visible / supersample**2, whole / supersample**2, (rims - shift) / supersample)
+

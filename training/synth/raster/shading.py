@@ -25,16 +25,8 @@ _HILLS = 0.06  # sine of the greatest height of the hills
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def shade_triangles(
-    vertices: NDArray,
-    triangles: NDArray,
-    normals: NDArray,
-    colours: NDArray,
-    materials: NDArray,
-    eye: NDArray,
-    sun: NDArray,
-    up: NDArray,
-    light: NDArray,
-    shaded: NDArray,
+    vertices: NDArray, triangles: NDArray, normals: NDArray, colours: NDArray, materials: NDArray, eye: NDArray,
+    sun: NDArray, up: NDArray, light: NDArray, shaded: NDArray,
 ) -> None:
     """Write the colours (T, 3) of lit triangles to `shaded`; `eye`, `sun` and `up` (3,) are in body."""
     for index in range(len(triangles)):
@@ -297,20 +289,9 @@ def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def colour_pixels(
-    inverse_depth: NDArray,
-    surface: NDArray,
-    shade: NDArray,
-    table: tuple,
-    rays: NDArray,
-    eye: NDArray,
-    ground: tuple,
-    air: tuple,
-    light: NDArray,
-    noise: NDArray,
-    first_noise: NDArray,
-    image: NDArray,
-    counts: NDArray,
-    boxes: NDArray,
+    inverse_depth: NDArray, surface: NDArray, shade: NDArray, table: tuple, rays: NDArray, eye: NDArray,
+    ground: tuple, air: tuple, light: NDArray, noise: NDArray, first_noise: NDArray, image: NDArray,
+    counts: NDArray, boxes: NDArray,
 ) -> None:
     """Write `image`, turn `inverse_depth` into depth and `surface` into identities, and count what is seen.
 

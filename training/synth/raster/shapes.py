@@ -37,14 +37,7 @@ Colour = tuple[float, float, float]
 
 
 def object_mesh(
-    kind: str,
-    variant: int,
-    size: Size,
-    colour: Colour,
-    rng_seed: int,
-    phase: float = 0.0,
-    *,
-    family: str = "train",
+    kind: str, variant: int, size: Size, colour: Colour, rng_seed: int, phase: float = 0.0, *, family: str = "train",
     with_rider: bool | None = None,
 ) -> Mesh:
     """Return the mesh of one thing of a detection class, whose bounds are exactly `size` (length, width, height).
