@@ -19,7 +19,7 @@ from training.plan import Plan, derive, describe
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.slots import gather_slots, scatter_slots
-from training.step import Carried, run_step, seed_step
+from training.step import Carried, run_step
 from training.validation import validation_loss
 
 
@@ -78,9 +78,8 @@ def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | Non
     is_hidden = None if run.fabric.is_global_zero else True
     with tqdm(total=plan.steps, initial=run.step, desc=run.recipe.name, unit="step", disable=is_hidden) as progress:
         while run.step < stop:
-            seed_step(options.seed, run.step, run.fabric.global_rank)
             rate = run.learner.set_rates(run.step, plan)
-            report, run.carried = run_step(run.fabric, run.learner, run.recipe, plan, batches, run.carried)
+            report, run.carried = run_step(run.fabric, run.learner, run.recipe, plan, batches, run.carried, run.step)
             run.logs.add(report)
             run.step += 1
             progress.update()

@@ -36,9 +36,9 @@ class StepReport:
     data_wait: float  # seconds
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Let everything random of a step (dropout, noise) follow from these numbers alone, so that no state needs saving."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
+def seed_step(seed: int, step: int, slot: int) -> None:
+    """Let dropout and noise of a micro-batch follow from step and first slot alone, so that no state needs saving."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, slot)).generate_state(1, np.uint64)[0]))
 
 
 def make_frames(windows: Sequence[Batch], recipe: Recipe, carried: Carried | None) -> list[Frame]:
@@ -54,8 +54,10 @@ def run_step(
     plan: Plan,
     batches: Iterator[tuple[Batch, ...]],
     carried: Sequence[Carried | None],
+    step: int,
 ) -> tuple[StepReport, list[Carried]]:
     """Learn from the next micro-batches; return the report and what their slots carry on."""
+    micro_batches = plan.share(fabric.global_rank).micro_batches()
     learner.optimizer.zero_grad()
     means: dict[str, Tensor] = {}
     kept, data_wait = [], 0.0
@@ -63,6 +65,7 @@ def run_step(
         start = perf_counter()
         windows = [batch.to(fabric.device) for batch in next(batches)]
         data_wait += perf_counter() - start
+        seed_step(recipe.training.seed, step, micro_batches[number].start)
         with fabric.no_backward_sync(learner.wrapped, enabled=number < plan.accumulation - 1):
             losses, memory = _forward(learner, recipe, windows, own)
             fabric.backward(checked_total(losses, fabric) / plan.accumulation)

@@ -21,12 +21,12 @@ def validation_loss(model: TrainingModel, data: Data, recipe: Recipe, fabric: Fa
     requests = [[Request(index, (recipe.training.seed, index))] for index in indices]
     reduce_mean, model.reduce_mean = model.reduce_mean, alone
     model.eval()
-    seed_step(recipe.training.seed, 0, 0)
     total = torch.zeros(2, dtype=torch.float64)
     try:
         carried = None
         progress = tqdm(total=len(requests), desc="validation", unit="frame", leave=False, disable=_quiet(fabric))
         for windows in load(data, requests, recipe.data.workers, pin=False) if requests else ():
+            seed_step(recipe.training.seed, 0, 0)
             windows = [batch.to(fabric.device) for batch in windows]
             memory = model.detector.fresh_memory(1) if carried is None else carried.memory
             with fabric.autocast():
