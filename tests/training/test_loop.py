@@ -38,8 +38,10 @@ def test_the_curve_is_the_recorded_one(tiny_root, tmp_path):
     lines = run(tiny_set.recipe(tiny_root), tmp_path / "run", stop_after=20)
     assert [line["step"] for line in lines] == list(range(20))
     np.testing.assert_allclose([line["lr"] for line in lines], recorded["lr"], rtol=1e-12)
-    np.testing.assert_allclose([line["loss"] for line in lines], recorded["loss"], rtol=recorded["relative_tolerance"])
-    assert np.mean(recorded["loss"][-5:]) < np.mean(recorded["loss"][:5])
+    # Later, a match that tips over on another processor moves the loss by a percent.
+    loss, tolerance = np.array([line["loss"] for line in lines]), np.array(recorded["relative_tolerance"])
+    assert (np.abs(loss / recorded["loss"] - 1) < tolerance).all(), loss
+    assert loss[-5:].mean() < loss[:5].mean()  # every epoch of five steps shows each sample once
 
 
 @pytest.mark.parametrize(

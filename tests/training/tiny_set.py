@@ -56,7 +56,7 @@ def values(root: Path, **sections: dict) -> dict:
         "model": MODEL,
         "data": {"dataroot": str(root), "train_infos": "train.npz", "val_infos": "val.npz", "workers": 0},
         "samples": {"sequence_pieces": 1},
-        "schedule": {"epochs": 4, "global_batch": 4, "learning_rate": 8.0e-4, "max_per_rank_batch": 4, "warmup_steps": 4},
+        "schedule": {"epochs": 4, "global_batch": 4, "max_per_rank_batch": 4, "warmup_steps": 4},
         "training": {"precision": "fp32", "batch_norm": "learned", "log_every_steps": 1},
     }
     for name, changes in sections.items():
