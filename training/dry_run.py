@@ -43,7 +43,9 @@ def dry_run(recipe: Recipe, fabric: Fabric) -> str:
     return "\n".join((describe(plan, recipe), f"starts from     {start}", _parameters(model), _told(measured, plan)))
 
 
-def _measure(recipe: Recipe, plan: Plan, fabric: Fabric, learner: Learner, batches: Iterator[tuple[Batch, ...]]) -> Measured:
+def _measure(
+    recipe: Recipe, plan: Plan, fabric: Fabric, learner: Learner, batches: Iterator[tuple[Batch, ...]]
+) -> Measured:
     carried, waits, times = [None] * plan.accumulation, [], []
     for step in tqdm(range(_WARM_UP + _MEASURED), desc="measuring", unit="step", leave=False, disable=None):
         start = time.perf_counter()

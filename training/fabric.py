@@ -10,6 +10,8 @@ from lightning_fabric.strategies import DDPStrategy
 
 from streampetr_core.errors import StreampetrError
 
+_FABRIC_NAMES = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
+
 
 class _InputsAsTheyAre(MixedPrecision):
     """Autocast that leaves inputs and outputs alone: camera matrices and times need all their digits."""
@@ -42,17 +44,14 @@ def make_fabric(precision: str, devices: int = 0, nodes: int = 1, accelerator: s
     if precision == "fp16" and kind == "cpu":
         raise StreampetrError("fp16 needs a GPU; train with --set training.precision=fp32 (or bf16) on a CPU")
     plugin = Precision() if precision == "fp32" else _InputsAsTheyAre(_FABRIC_NAMES[precision], kind)
-    devices, nodes = _layout(devices, nodes, torch.cuda.device_count() if kind == "cuda" else 1)
+    devices, nodes = launched_layout(devices, nodes, torch.cuda.device_count() if kind == "cuda" else 1)
     strategy = "auto"
     if devices * nodes > 1:
         strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     return Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy, plugins=[plugin])
 
 
-_FABRIC_NAMES = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-def _layout(devices: int, nodes: int, available: int) -> tuple[int, int]:
+def launched_layout(devices: int, nodes: int, available: int) -> tuple[int, int]:
     """Return processes of a machine and machines, as the launcher set them up."""
     environment = os.environ
     if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:  # torchrun

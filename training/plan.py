@@ -49,7 +49,7 @@ def derive(recipe: Recipe, num_samples: int, world_size: int = 1, max_per_rank_b
         raise StreampetrError(f"{num_samples} samples are too few for a global batch of {batch}; lower it")
     if batch % world_size:
         raise StreampetrError(
-            f"a global batch of {batch} cannot be shared evenly by {world_size} ranks; choose a number that divides it, "
+            f"a global batch of {batch} cannot be shared evenly by {world_size} ranks; choose a divisor of it, "
             "or change schedule.global_batch (the learning rate follows)"
         )
     per_rank = batch // world_size

@@ -1,7 +1,7 @@
 """Pretrained backbones from local files, every key accounted for.
 
 Four layouts are known by their names: torchvision's ResNet (`conv1.weight`, with a classifier `fc.`), a detector of
-mmdetection (`backbone.` beside neck and heads: nuImages), one of mmdetection3d (`img_backbone.`: FCOS3D as converted for
+mmdetection (`backbone.` beside neck and heads: nuImages), one of mmdetection3d (`img_backbone.`: FCOS3D as made for
 PETR), and a bare V2-99 (`stem.stem_1/conv.weight`).
 """
 

@@ -63,9 +63,13 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, 
 
 
 def test_resuming_goes_on_with_another_number_of_micro_batches(tiny_root, tmp_path):
-    whole = tiny_set.recipe(tiny_root, training={"batch_norm": "stored", "aux_head": False}, loss={"denoising_groups": 0})
+    whole = tiny_set.recipe(
+        tiny_root, training={"batch_norm": "stored", "aux_head": False}, loss={"denoising_groups": 0}
+    )
     run(whole, tmp_path / "run", stop_after=3)
-    split = tiny_set.recipe(tiny_root, training={"batch_norm": "stored", "aux_head": False}, schedule={"max_per_rank_batch": 2})
+    split = tiny_set.recipe(
+        tiny_root, training={"batch_norm": "stored", "aux_head": False}, schedule={"max_per_rank_batch": 2}
+    )
     lines = run(split, tmp_path / "run", resume=True, stop_after=5)
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
 
@@ -164,7 +168,9 @@ def test_checkpoints_and_folders_of_other_runs_are_refused(tiny_root, tmp_path):
 
 def test_two_ranks_train_together_and_one_goes_on(tiny_root, tmp_path):
     """Started as torchrun does; then a single process resumes, with the memory of all slots."""
-    path = tiny_set.write_recipe(tiny_root, tmp_path / "tiny.yaml", schedule={"epochs": 1}, training={"batch_norm": "stored"})
+    path = tiny_set.write_recipe(
+        tiny_root, tmp_path / "tiny.yaml", schedule={"epochs": 1}, training={"batch_norm": "stored"}
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -193,9 +199,17 @@ def test_two_ranks_train_together_and_one_goes_on(tiny_root, tmp_path):
     errors = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    alone = run(tiny_set.recipe(tiny_root, schedule={"epochs": 1}, training={"batch_norm": "stored"}), tmp_path / "alone", stop_after=1)
+    alone = run(
+        tiny_set.recipe(tiny_root, schedule={"epochs": 1}, training={"batch_norm": "stored"}),
+        tmp_path / "alone",
+        stop_after=1,
+    )
     # The first step of both: the same weights and samples; denoising noise and unsynchronised means differ a little.
     assert lines[0]["loss"] == pytest.approx(alone[0]["loss"], rel=0.2)
-    resumed = run(tiny_set.recipe(tiny_root, schedule={"epochs": 1}, training={"batch_norm": "stored"}), tmp_path / "run", resume=True)
+    resumed = run(
+        tiny_set.recipe(tiny_root, schedule={"epochs": 1}, training={"batch_norm": "stored"}),
+        tmp_path / "run",
+        resume=True,
+    )
     assert [line["step"] for line in resumed] == [0, 1, 2, 3, 4]
     assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["slots"]["centre_BM3"].shape == (4, 16, 3)

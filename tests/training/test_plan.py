@@ -33,15 +33,15 @@ def test_the_sliding_window_plan_on_eight_gpus():
     assert (plan.per_rank_batch, plan.global_batch, plan.learning_rate) == (1, 8, pytest.approx(2e-4))
 
 
-@given(
-    world=st.sampled_from([1, 2, 4, 8, 16]), limit=st.integers(1, 16), samples=st.integers(16, 40000)
-)
+@given(world=st.sampled_from([1, 2, 4, 8, 16]), limit=st.integers(1, 16), samples=st.integers(16, 40000))
 def test_any_layout_makes_up_the_global_batch_and_the_same_steps(world, limit, samples):
     plan = derive(RECIPE, samples, world, limit)
     assert plan.per_rank_batch * plan.accumulation * world == plan.global_batch == 16
     assert plan.per_rank_batch <= limit
     assert (plan.steps, plan.learning_rate, plan.schedule) == (
-        derive(RECIPE, samples).steps, derive(RECIPE, samples).learning_rate, derive(RECIPE, samples).schedule
+        derive(RECIPE, samples).steps,
+        derive(RECIPE, samples).learning_rate,
+        derive(RECIPE, samples).schedule,
     )
 
 

@@ -25,7 +25,10 @@ def official_v2_99_name(name):
 
 def random_state(backbone):
     torch.manual_seed(1)
-    return {key: torch.rand(value.shape) if value.is_floating_point() else value for key, value in backbone.state_dict().items()}
+    return {
+        key: torch.rand(value.shape) if value.is_floating_point() else value
+        for key, value in backbone.state_dict().items()
+    }
 
 
 def assert_loaded(backbone, state):

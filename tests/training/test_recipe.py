@@ -80,10 +80,16 @@ def test_single_values_can_be_changed(write):
     ("text", "message"),
     [
         ("schedule: {epochs: 2}", "own.yaml: missing keys model"),
-        ("model: r50_704_428q\nschedule: {epoch: 2}", "unknown keys epoch in 'schedule'; known are epochs, global_batch"),
+        (
+            "model: r50_704_428q\nschedule: {epoch: 2}",
+            "unknown keys epoch in 'schedule'; known are epochs, global_batch",
+        ),
         ("model: r50_704_428q\nschedule: {}", "missing keys epochs in 'schedule'"),
         (GOOD + "lr: 1", "unknown keys lr; known are name, model, schedule"),
-        ("model: r50_704_428q\nschedule: {epochs: 2, learning_rate: 4e-4}", "'schedule.learning_rate' is '4e-4'.*4.0e-4"),
+        (
+            "model: r50_704_428q\nschedule: {epochs: 2, learning_rate: 4e-4}",
+            "'schedule.learning_rate' is '4e-4'.*4.0e-4",
+        ),
         ("model: r50_704_428q\nschedule: {epochs: true}", "'schedule.epochs' is True, which is no int"),
         (GOOD + "samples: {augmentation: {yaw_limits: [1]}}", r"'samples.augmentation.yaw_limits' is \[1\]"),
         (GOOD + "samples: {pixels: quick}", "pixels must be exact or fast"),

@@ -113,7 +113,11 @@ def _camera(root: Path, path: str, yaw: float, boxes: np.ndarray, names: tuple[s
     image = np.full((_HEIGHT, _WIDTH, 3), (120, 110, 100), np.uint8)
     rows = []
     for name, (x, y, depth), size in zip(names, seen, boxes[:, 3:6].max(axis=1), strict=True):
-        u, v, half = _FOCAL * x / max(depth, 1) + _WIDTH / 2, _FOCAL * y / max(depth, 1) + _HEIGHT / 2, 50 * size / max(depth, 1)
+        u, v, half = (
+            _FOCAL * x / max(depth, 1) + _WIDTH / 2,
+            _FOCAL * y / max(depth, 1) + _HEIGHT / 2,
+            50 * size / max(depth, 1),
+        )
         if depth < 2 or not (0 < u < _WIDTH and 0 < v < _HEIGHT):
             continue
         label = CLASSES_2D.index(name)
@@ -125,6 +129,9 @@ def _camera(root: Path, path: str, yaw: float, boxes: np.ndarray, names: tuple[s
     cv2.imwrite(str(root / path), image)
     table = np.array(rows, np.float64).reshape(-1, 8)
     objects = Objects2D(
-        table[:, :4].astype(np.float32), table[:, 4].astype(np.int64), table[:, 5:7].astype(np.float32), table[:, 7].astype(np.float32)
+        table[:, :4].astype(np.float32),
+        table[:, 4].astype(np.int64),
+        table[:, 5:7].astype(np.float32),
+        table[:, 7].astype(np.float32),
     )
     return Camera(path, 0, intrinsics, ref_T_cam, objects)
