@@ -1,7 +1,7 @@
 """How fast training data comes: samples per second, and the share of each step.
 
 A sample is six 1600x900 JPEGs, decoded, resized to 256x704, augmented, with its truth. Without --infos a synthetic
-world is written for it. Steps are timed in one thread; the rate is that of a data loader with worker processes, collated.
+world is written for it. Steps are timed in one thread; the rate is that of a data loader with worker processes.
 
 Example:
   python -m bench.data_loading --workers 2

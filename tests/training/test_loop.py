@@ -14,7 +14,7 @@ import torch
 
 from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
-from tests.training import tiny_set
+from tests.training import tiny, tiny_set
 from training.fabric import make_fabric
 from training.loop import train
 
@@ -63,15 +63,11 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, 
 
 
 def test_resuming_goes_on_with_another_number_of_micro_batches(tiny_root, tmp_path):
-    whole = tiny_set.recipe(
-        tiny_root, training={"batch_norm": "stored", "aux_head": False}, loss={"denoising_groups": 0}
-    )
-    run(whole, tmp_path / "run", stop_after=3)
-    split = tiny_set.recipe(
-        tiny_root, training={"batch_norm": "stored", "aux_head": False}, schedule={"max_per_rank_batch": 2}
-    )
-    lines = run(split, tmp_path / "run", resume=True, stop_after=5)
-    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    training = {"batch_norm": "stored"}
+    run(tiny_set.recipe(tiny_root, training=training), tmp_path, stop_after=3)
+    split = tiny_set.recipe(tiny_root, training=training, schedule={"max_per_rank_batch": 2})
+    lines = run(split, tmp_path, resume=True, stop_after=4)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
 
 
 def test_log_lines_behind_the_checkpoint_are_written_anew(tiny_root, tmp_path):
@@ -112,6 +108,14 @@ def test_windows_are_learned_from(tiny_root, tmp_path):
     assert {"frame_1_loss_cls", "frame_2_loss_cls"} <= lines[0].keys()
     assert "frame_0_loss_cls" not in lines[0]
     assert all(math.isfinite(line["loss"]) for line in lines)
+
+
+def test_every_parameter_gets_a_gradient_where_nothing_is_to_be_seen():
+    """Ranks wait for each other's gradients: one that never comes would stop them all."""
+    model = tiny.model()
+    losses, _ = model([tiny.frame()], model.detector.fresh_memory(2), [tiny.truths(0, 0)])
+    sum(losses.values()).backward()
+    assert [name for name, gradient in tiny.gradients(model).items() if gradient is None] == []
 
 
 def test_recomputed_activations_change_nothing(tiny_root, tmp_path):
