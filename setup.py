@@ -49,11 +49,13 @@ setup(
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",
             "init = streampetr_core.commands.init",
+            "plot = training.commands.plot",
             "prepare = training.commands.prepare",
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
             "track = training.commands.track",
             "train = training.commands.train",
+            "visualize = training.commands.visualize",
         ],
     },
 )

@@ -1,7 +1,8 @@
 """How fast training data comes: samples per second, and the share of each step.
 
 A sample is six 1600x900 JPEGs, decoded, resized to 256x704, augmented, with its truth. Without --infos a synthetic
-world is written for it. Steps are timed in one thread; the rate is that of a data loader with worker processes.
+world is written for it. Steps are timed in one thread, in processor time, which other work on the machine hardly
+changes; the rate is what a data loader with worker processes gives by the clock, collated.
 
 Example:
   python -m bench.data_loading --workers 2
@@ -60,19 +61,19 @@ def main() -> None:
 def _data(args: argparse.Namespace, folder: Path) -> tuple[Path, Infos]:
     if args.infos is not None:
         return args.dataroot, load_infos(args.infos)
-    write_world(folder / "world", WorldOptions(scenes=2, samples=4))
+    write_world(folder / "world", WorldOptions(scenes=2, samples=4, val_scenes=2))
     (path,) = prepare(folder / "world", "v1.0-synth", folder / "infos")
     return folder / "world", load_infos(path)
 
 
 def _time_steps(infos: Infos, root: Path, model: ModelConfig, config: DataConfig, count: int) -> dict[str, float]:
-    """Return seconds per sample of every step, the median over `count` samples."""
+    """Return processor seconds per sample of every step, the median over `count` samples."""
     times: dict[str, list[float]] = {}
 
     def timed(name: str, function: Callable[[], object]) -> object:
-        start = time.perf_counter()
+        start = time.thread_time()
         result = function()
-        times.setdefault(name, []).append(time.perf_counter() - start)
+        times.setdefault(name, []).append(time.thread_time() - start)
         return result
 
     for number in range(count):

@@ -15,21 +15,23 @@ from streampetr_core.geometry import BOX_EDGES, box_corners
 
 Colour = tuple[int, int, int]  # blue, green, red
 
-# One colour a class, by index; distinct hues, the same in RViz and in pictures. Red, green, blue in 0..1.
+# One colour a class, by index; the same in RViz and in pictures. Chosen so that any two can be told apart on a road.
+# Red, green, blue in 0..1; white is left to the truth.
 CLASS_COLOURS = (
-    (1.00, 0.62, 0.11),
-    (1.00, 0.39, 0.28),
-    (0.91, 0.59, 0.48),
-    (1.00, 0.27, 0.63),
-    (1.00, 0.55, 0.75),
-    (0.60, 0.60, 0.60),
-    (0.95, 0.20, 0.24),
-    (0.86, 0.08, 0.55),
-    (0.20, 0.60, 1.00),
-    (0.30, 0.80, 0.45),
+    (1.00, 0.60, 0.10),
+    (0.93, 0.22, 0.17),
+    (0.97, 0.90, 0.25),
+    (1.00, 0.42, 0.70),
+    (0.66, 0.45, 1.00),
+    (0.74, 0.56, 0.40),
+    (0.05, 0.87, 0.87),
+    (0.71, 0.95, 0.24),
+    (0.27, 0.63, 1.00),
+    (0.16, 0.76, 0.42),
 )
 
 _NEAR_METRES = 0.2  # edges are cut where they come closer to the image plane
+_FARTHEST_PIXEL = 1e5
 _FRONT_DIAGONALS = ((0, 7), (3, 4))  # of the face that looks along the box's x axis
 _TEXT_HEIGHT = 22
 _BANNER_HEIGHT = 34
@@ -63,17 +65,45 @@ def draw_boxes(
 
     `img_P_box` (4x4) projects from the frame of the boxes.
     """
-    for corners, colour in zip(box_corners(boxes), colours, strict=True):
-        for edge in (*BOX_EDGES, *_FRONT_DIAGONALS):
-            segment = _project_segment(img_P_box, corners[list(edge)])
+    draw_corners(image, img_P_box, box_corners(boxes), colours, thickness)
+
+
+def draw_corners(
+    image: NDArray[np.uint8],
+    img_P_ref: NDArray[np.float64],
+    corners_D83: NDArray[np.float64],
+    colours: Sequence[Colour],
+    thickness: int = 2,
+    cross: bool = True,
+) -> None:
+    """Draw boxes of any rotation, given by their corners in ref in the order of `box_corners`, as `draw_boxes` does.
+
+    `cross` says whether the face in front gets one.
+    """
+    for corners, colour in zip(corners_D83, colours, strict=True):
+        for edge in (*BOX_EDGES, *(_FRONT_DIAGONALS if cross else ())):
+            segment = _project_segment(img_P_ref, corners[list(edge)])
             if segment is not None:
                 width = thickness if edge in BOX_EDGES else 1
                 _draw_segment(image, segment, colour, width)
 
 
+def box_outlines(
+    img_P_ref: NDArray[np.float64], corners_D83: NDArray[np.float64], image_size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return left, top, right, bottom (D, 4) of what an image of (width, height) shows of boxes; NaN for nothing."""
+    outlines = np.full((len(corners_D83), 4), np.nan)
+    for index, corners in enumerate(corners_D83):
+        segments = [_project_segment(img_P_ref, corners[list(edge)]) for edge in BOX_EDGES]
+        ends = [point for segment in segments if segment is not None for point in _clip(segment, image_size)]
+        if ends:
+            outlines[index] = *np.min(ends, axis=0), *np.max(ends, axis=0)
+    return outlines
+
+
 def six_camera_picture(tiles: Sequence[Tile], columns: int, tile_width: int, banner: str) -> NDArray[np.uint8]:
     """Return the tiles in rows of `columns`, each with its name, below a banner."""
-    labelled = [_labelled(tile, tile_width) for tile in tiles]
+    labelled = [labelled_tile(tile, tile_width) for tile in tiles]
     height = max(image.shape[0] for image in labelled)
     rows = []
     for start in range(0, len(labelled), columns):
@@ -81,12 +111,18 @@ def six_camera_picture(tiles: Sequence[Tile], columns: int, tile_width: int, ban
         blank = np.full((height, tile_width, 3), _DARK, np.uint8)
         padded = [cv2.copyMakeBorder(x, 0, height - x.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=_DARK) for x in row]
         rows.append(np.hstack(padded + [blank] * (columns - len(row))))
-    head = np.full((_BANNER_HEIGHT, columns * tile_width, 3), _DARK, np.uint8)
-    cv2.putText(head, banner, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.6, _LIGHT, 1, cv2.LINE_AA)
-    return np.vstack([head, *rows])
+    return np.vstack([banner_strip(banner, columns * tile_width), *rows])
 
 
-def _labelled(tile: Tile, width: int) -> NDArray[np.uint8]:
+def banner_strip(text: str, width: int) -> NDArray[np.uint8]:
+    """Return a dark strip, `width` pixels wide, with one line of text."""
+    strip = np.full((_BANNER_HEIGHT, width, 3), _DARK, np.uint8)
+    cv2.putText(strip, text, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.6, _LIGHT, 1, cv2.LINE_AA)
+    return strip
+
+
+def labelled_tile(tile: Tile, width: int) -> NDArray[np.uint8]:
+    """Return the image `width` pixels wide, with its name in the corner."""
     height = round(tile.image.shape[0] * width / tile.image.shape[1])
     image = cv2.resize(tile.image, (width, height), interpolation=cv2.INTER_AREA)
     (text_width, _), _ = cv2.getTextSize(tile.name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
@@ -108,11 +144,16 @@ def _project_segment(img_P_box: NDArray[np.float64], ends: NDArray[np.float64]) 
     return homogeneous[:, :2] / homogeneous[:, 2:3]
 
 
-def _draw_segment(image: NDArray[np.uint8], segment: NDArray[np.float64], colour: Colour, thickness: int) -> None:
+def _clip(segment: NDArray[np.float64], image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return both ends of the part of a segment (2, 2) within an image of (width, height), or nothing."""
     # A segment that ends this far outside grazes the image plane; its pixels would overflow OpenCV's integers.
-    limit = 1e5
-    if np.abs(segment).max() > limit:
-        return
-    inside, start, end = cv2.clipLine((0, 0, image.shape[1], image.shape[0]), *segment.round().astype(int).tolist())
-    if inside:
-        cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
+    if np.abs(segment).max() > _FARTHEST_PIXEL:
+        return ()
+    inside, start, end = cv2.clipLine((0, 0, *image_size), *segment.round().astype(int).tolist())
+    return (start, end) if inside else ()
+
+
+def _draw_segment(image: NDArray[np.uint8], segment: NDArray[np.float64], colour: Colour, thickness: int) -> None:
+    ends = _clip(segment, (image.shape[1], image.shape[0]))
+    if ends:
+        cv2.line(image, *ends, colour, thickness, cv2.LINE_AA)

@@ -4,6 +4,7 @@ configure loads the model, activate subscribes; callbacks only enqueue, one work
 """
 
 import math
+import signal
 import sys
 import time
 import traceback
@@ -14,10 +15,11 @@ from typing import Any
 import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -41,6 +43,7 @@ _NANOSECONDS = 1_000_000_000
 _JUMP_BACK_NS = _NANOSECONDS  # images this much older than the newest mean that the clock was set back
 _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
 _WATCH_SECONDS = 2.0  # how often the node says why nothing is published
+_SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
 
 
@@ -253,21 +256,28 @@ class StreampetrNode(LifecycleNode):
 
 
 def main() -> int:
-    """Run the node until it is interrupted; with the parameter `autostart` it becomes active by itself."""
-    rclpy.init()
+    """Run the node until SIGINT or SIGTERM; with the parameter `autostart` it becomes active by itself."""
+    # Signals are Python's here, so that the node can still publish and log while it stops in order.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = StreampetrNode()
     except StreampetrError as error:
         print(f"streampetr: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     try:
         if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
+    except KeyboardInterrupt:
         pass
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second ctrl-c must not cut the stopping short
+            signal.signal(number, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

@@ -21,7 +21,7 @@ def copy_of_tree(folder, *names):
     """Copy the named files and folders of the tree, or all that packaging reads."""
     for name in names or ("streampetr_core", "streampetr_ros", "training", "tests", "resource", *SHARED_FOLDERS):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "data"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
     return folder

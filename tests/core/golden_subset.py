@@ -28,6 +28,11 @@ _KEPT = {
     },
     "infer_428q_full.npz": {"all_cls_scores": _LAST_LAYER, "all_bbox_preds": _LAST_LAYER},
 }
+# Small enough to be committed whole; what the training package is compared with.
+_WHOLE_FILES = (
+    *("pipeline.json", "pipeline.npz", "dataset.json", "dataset.npz"),
+    *("gridmask.npz", "nusc_format.json", "tracker.json"),
+)
 _PIPELINE_CASES = ("test_r50", "test_vov")
 
 
@@ -37,6 +42,8 @@ def main() -> None:
         _write_sequence(sequence.file)
     _write_layouts()
     _write_pipeline()
+    for name in _WHOLE_FILES:
+        (COMMITTED / name).write_bytes((WHOLE / name).read_bytes())
     for path in sorted(COMMITTED.iterdir()):
         print(f"{path.stat().st_size:9d}  {path.name}")
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from streampetr_core.config import NUSCENES_CLASSES
-from streampetr_core.drawing import Tile, class_colour, draw_boxes, six_camera_picture
-from streampetr_core.geometry import projection
+from streampetr_core.drawing import Tile, box_outlines, class_colour, draw_boxes, draw_corners, six_camera_picture
+from streampetr_core.geometry import box_corners, projection
 
 RED = (0, 0, 255)
 K = [[100.0, 0, 100], [0, 100.0, 60], [0, 0, 1]]
@@ -38,6 +38,24 @@ def test_nothing_is_drawn_of_a_box_behind_and_the_visible_part_of_one_that_passe
     passing = _drawn([0.0, -3, 0, 8, 1, 1, 0])  # to the right, from 4 m behind to 4 m ahead
     rows, columns = np.nonzero(passing)
     assert columns.min() > 150 and columns.max() == 199
+
+
+def test_corners_may_be_turned_any_way_and_go_without_a_cross():
+    corners = box_corners([[0.0, 0, 0, 4, 2, 2, 0]])[0]
+    upright = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # its length stands upright now
+    image = np.zeros((120, 200, 3), np.uint8)
+    draw_corners(image, IMG_P_BOX, (corners @ upright.T + [11.0, 0, 0])[None], [RED], thickness=1, cross=False)
+    rows, columns = np.nonzero(image[..., 2] > 100)
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (90, 110, 40, 80)
+    assert image[60, 95, 2] < 50
+
+
+def test_an_outline_bounds_what_the_image_shows_of_a_box():
+    boxes = [[12.0, 0, 0, 4, 2, 2, 0], [-12.0, 0, 0, 4, 2, 2, 0], [0.0, -3, 0, 8, 1, 1, 0], [12.0, 90, 0, 4, 2, 2, 0]]
+    near, behind, passing, beside = box_outlines(IMG_P_BOX, box_corners(boxes), (200, 120))
+    assert near.tolist() == [90, 50, 110, 70]
+    assert np.isnan(behind).all() and np.isnan(beside).all()
+    assert passing[0] > 150 and passing[2] == 199
 
 
 def test_tiles_are_laid_out_in_rows_below_the_banner():

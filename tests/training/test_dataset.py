@@ -15,6 +15,7 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import box_corners
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from tests.training import golden
+from tests.training.worlds import SPLIT, VERSION, write_small_world
 from training.data.augment import AugmentationConfig, no_augmentation
 from training.data.batch import collate
 from training.data.dataset import DataConfig, EvaluationData, TrainingData, make_truth, window_indices
@@ -24,7 +25,6 @@ from training.data.infos import Infos
 from training.data.infos_file import load_infos
 from training.data.prepare import prepare
 from training.data.sampler import Request
-from training.synth import WorldOptions, write_world
 
 MODEL = load_config("small_352_428q")
 
@@ -41,8 +41,8 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("dataset") / "world"
-    write_world(root, WorldOptions(scenes=2, samples=4, width=400, height=225))
-    (path,) = prepare(root, "v1.0-synth", root / "infos")
+    write_small_world(root, samples=4, width=400, height=225)
+    (path,) = prepare(root, VERSION, root / "infos")
     return World(root, load_infos(path))
 
 
@@ -283,7 +283,7 @@ def test_images_of_another_size_are_named(copy):
 
 def test_data_that_cannot_be_trained_on_is_refused(world):
     unlabelled = Infos(dataclasses.replace(world.infos.header, annotated=False), world.infos.columns)
-    with pytest.raises(StreampetrError, match="split 'synth_val' has no annotations"):
+    with pytest.raises(StreampetrError, match=f"split '{SPLIT}' has no annotations"):
         TrainingData(unlabelled, world.root, MODEL, DataConfig())
     other = dataclasses.replace(MODEL, class_names=("car", "tram"))
     with pytest.raises(StreampetrError, match=r"classes tram are none of the info file's.*correct class_names"):

@@ -15,6 +15,7 @@ from pyquaternion import Quaternion
 
 from streampetr_core.errors import StreampetrError
 from tests.training import golden
+from tests.training.worlds import write_small_world
 from training.commands import prepare as prepare_command
 from training.data.infos import CAMERAS, CLASSES_2D
 from training.data.infos_file import load_infos
@@ -26,8 +27,7 @@ from training.synth import WorldOptions, write_world
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic") / "world"
-    write_world(root, WorldOptions(scenes=2, samples=3, width=352, height=198, sweeps=True))
-    return root
+    return write_small_world(root, samples=3, width=352, height=198)
 
 
 @pytest.fixture(scope="module", params=["synthetic", "real"])
@@ -155,11 +155,14 @@ def test_a_test_set_has_no_annotations(world, tmp_path):
     assert len(infos[0].objects) == len(infos[0].cameras[0].objects) == 0
 
 
-def test_official_versions_have_official_splits(tmp_path):
+def test_official_versions_have_official_splits_and_sweeps_are_left_out(tmp_path):
     root = tmp_path / "mini"
-    write_world(root, WorldOptions(scenes=1, samples=2, width=64, height=36, version="v1.0-mini"))
+    write_world(root, WorldOptions(scenes=1, samples=2, width=64, height=36, sweeps=True, version="v1.0-mini"))
     (path,) = prepare(root, "v1.0-mini", tmp_path)
     assert path.name == "infos_v1.0-mini_mini_val.npz"
+    infos = load_infos(path)
+    assert len(infos) == 2
+    assert all(name.startswith("samples/") for name in infos.image_paths())
     assert set(splits_of(open_tables(root, "v1.0-mini"))) == {"mini_train", "mini_val"}
 
 
@@ -257,7 +260,7 @@ def test_bad_info_files_are_named(world, tmp_path):
         load_infos(path)
     for content in (original[: len(original) // 2], b"", b"no archive at all"):
         path.write_bytes(content)
-        with pytest.raises(StreampetrError, match=r"infos_v1\.0-synth_synth_val\.npz: not a readable info file"):
+        with pytest.raises(StreampetrError, match=r"infos_v1\.0-synth_everything\.npz: not a readable info file"):
             load_infos(path)
     np.savez(path, header=np.array(json.dumps({"format": "streampetr infos 1", "version": "", "split": "",
                                                "annotated": True})))  # fmt: skip
@@ -266,3 +269,13 @@ def test_bad_info_files_are_named(world, tmp_path):
     np.savez(path, header=np.array([Path()], dtype=object))
     with pytest.raises(StreampetrError, match="not a readable info file"):
         load_infos(path)
+
+
+def test_keyframes_can_be_counted_from_the_end(case):
+    _, infos = case
+    last = len(infos) - 1
+    assert infos[-1].token == infos[last].token == infos.tokens[-1]
+    np.testing.assert_array_equal(infos[-1].objects.boxes_G7, infos[last].objects.boxes_G7)
+    assert len(infos[-1].cameras[0].objects) == len(infos[last].cameras[0].objects)
+    with pytest.raises(IndexError):
+        infos[last + 1]

@@ -5,62 +5,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from streampetr_core.config import ModelConfig
-from streampetr_core.detector import Detector
 from streampetr_core.frame import Frame
+from tests.core.models import lively_detector, make_frame, tiny_config
 from training.losses.aux_head import AuxHead
 from training.losses.config import LossConfig
 from training.losses.forward import TrainingModel
 from training.truth import CameraTruth, Truth
 
-CONFIG = ModelConfig(
-    name="tiny",
-    backbone="resnet18",
-    input_height=64,
-    input_width=96,
-    pixel_mean=(0.0, 0.0, 0.0),
-    pixel_std=(1.0, 1.0, 1.0),
-    channel_order="rgb",
-    num_learned=12,
-    num_propagated=4,
-    memory_length=8,
-    num_admitted=4,
-    channels=32,
-    num_layers=2,
-    num_heads=4,
-    ffn_channels=64,
-    position_hidden_channels=32,
-    dropout=0.0,
-)
+CONFIG = tiny_config(input_height=64, input_width=96, dropout=0.0)
 
 
 def model(loss: LossConfig | None = None, seed: int = 0, **keywords) -> TrainingModel:
-    """Return an untrained model; `keywords` go to `TrainingModel`."""
+    """Return a model with random weights; `keywords` go to `TrainingModel`."""
+    detector = lively_detector(CONFIG, seed)
     torch.manual_seed(seed)
-    return TrainingModel(Detector(CONFIG), AuxHead(CONFIG), loss or LossConfig(), **keywords)
+    return TrainingModel(detector, AuxHead(CONFIG), loss or LossConfig(), **keywords)
 
 
 def frame(samples: int = 2, cameras: int = 3, seed: int = 0, present_BN: Tensor | None = None) -> Frame:
-    """Return a frame of noise; the cameras look along x of ref and turn about z one after the other."""
-    random = torch.Generator().manual_seed(seed)
-    intrinsics = torch.tensor([[60.0, 0.0, 48.0], [0.0, 60.0, 32.0], [0.0, 0.0, 1.0]])
-    matrices = []
-    for angle in torch.arange(cameras) * (2 * torch.pi / cameras):
-        cos, sin = angle.cos(), angle.sin()
-        img_P_ref = torch.eye(4)
-        img_P_ref[:3, :3] = intrinsics @ torch.stack(
-            [torch.stack([sin, -cos, 0 * cos]), torch.tensor([0.0, 0.0, -1.0]), torch.stack([cos, sin, 0 * cos])]
-        )
-        matrices.append(img_P_ref)
-    return Frame(
-        torch.randn(samples, cameras, 3, CONFIG.input_height, CONFIG.input_width, generator=random),
-        intrinsics.expand(samples, cameras, 3, 3),
-        torch.stack(matrices).expand(samples, cameras, 4, 4),
-        torch.eye(4).expand(samples, 4, 4),
-        torch.full((samples,), 0.5),
-        torch.zeros(samples, dtype=torch.bool),
-        present_BN,
-    )
+    """Return a frame of noise, half a second after the one before."""
+    continued = {"dt_B": torch.full((samples,), 0.5), "is_first_B": torch.zeros(samples, dtype=torch.bool)}
+    return make_frame(CONFIG, cameras, samples, seed, present_BN=present_BN, **continued)
 
 
 def truth(num_objects: int, cameras: int = 3, seed: int = 0) -> Truth:

@@ -147,7 +147,8 @@ class Infos(Sequence[Keyframe]):
         return len(self.columns["token"])
 
     def __getitem__(self, index: int) -> Keyframe:
-        """Return one keyframe."""
+        """Return one keyframe; negative numbers count from the end."""
+        index = range(len(self))[index]
         column = {name: values[index] for name, values in self.columns.items() if name in _FRAME_COLUMNS}
         return Keyframe(
             token=_text(column["token"]),

@@ -31,7 +31,7 @@ def add_cyclists(stage: Stage, site: Site) -> None:
 def add_walkers(stage: Stage, site: Site) -> None:
     """Groups and single people who walk along the pavements, stop before crossings, or stand and talk."""
     rng = stage.rng
-    busy = rng.uniform(0.4, 1.2)
+    busy = rng.uniform(0.5, 1.3)
     for number, road in enumerate(site.roads):
         for side in road.sides:
             ends = [gap for gap in site.gaps_of(number, side.sign, "junction")]
@@ -40,7 +40,7 @@ def add_walkers(stage: Stage, site: Site) -> None:
                 s = float(rng.uniform(BEHIND - 60, road.centre.length - 50))
                 if any(gap.start < s < gap.end for gap in ends):
                     continue
-                if rng.random() < 0.18:
+                if rng.random() < 0.1:
                     _add_talk(stage, road, side, s, float(rng.uniform(inner + 0.8, outer - 0.4)))
                 else:
                     _add_group(stage, road, side, s, _stretch(s, ends, road.centre.length))
@@ -109,7 +109,7 @@ def _crossing_line(road: Road, side: Side, s: float, onward: float) -> Array:
 
 
 def _follow(corners: Array, travelled: ArrayLike) -> Array:
-    """Return the track (T, 3) of someone who has come `travelled` metres (T,) along straight lines, and turns smoothly."""
+    """Return the track (T, 3) of someone `travelled` metres (T,) along straight lines, who turns smoothly."""
     steps = np.diff(corners, axis=0)
     ends = np.append(0.0, np.cumsum(np.linalg.norm(steps, axis=1)))
     travelled = np.asarray(travelled, dtype=np.float64)

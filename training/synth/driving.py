@@ -34,8 +34,12 @@ class EgoDrive:
     curvature: Array
 
 
-def drive(rng: np.random.Generator, site: Site, times: Array) -> tuple[EgoDrive, list[tuple[str, Size, Array]]]:
-    """Return the ego vehicle's drive, and class, size and track (T, 3) of all other driving vehicles."""
+# Class, size and track (T, 3) of a vehicle, and of the trailer that it draws.
+Train = list[tuple[str, Size, Array]]
+
+
+def drive(rng: np.random.Generator, site: Site, times: Array) -> tuple[EgoDrive, list[Train]]:
+    """Return the ego vehicle's drive, and all other driving vehicles."""
     ego_route = site.routes[int(rng.choice(site.ego_routes))]
     ego = Driver(ego_route, site.start, EGO_SIZE[0], site.pace)
     vehicles = list(_vehicles(rng, site, ego, times[-1]))
@@ -43,17 +47,18 @@ def drive(rng: np.random.Generator, site: Site, times: Array) -> tuple[EgoDrive,
     curvature = np.interp(s[0], np.arange(len(ego_route.limit)) * ego_route.path.step, ego_route.path.curvature)
     others = []
     for vehicle, along in zip(vehicles, s[1:], strict=True):
-        others.append((vehicle.kind, vehicle.size, _track(vehicle.driver.route, along)))
+        train = [(vehicle.kind, vehicle.size, _track(vehicle.driver.route, along))]
         if vehicle.trailer:
-            others.append(("trailer", vehicle.trailer, _trailer_track(vehicle, along)))
+            train.append(("trailer", vehicle.trailer, _trailer_track(vehicle, along)))
+        others.append(train)
     return EgoDrive(_track(ego_route, s[0]), v[0], curvature), others
 
 
-def add_traffic(stage: Stage, others: list[tuple[str, Size, Array]]) -> None:
+def add_traffic(stage: Stage, others: list[Train]) -> None:
     """Let the driving vehicles in, one after the other; one that would touch another stays out."""
-    for kind, size, track in others:
-        rider = kind == "motorcycle"
-        stage.add(stage.item(kind, size, with_rider=rider), track, margin=0.1)
+    for train in others:
+        items = [stage.item(kind, size, with_rider=kind == "motorcycle") for kind, size, _ in train]
+        stage.add_all(items, [track for _, _, track in train], margin=0.1)
 
 
 def _vehicles(rng: np.random.Generator, site: Site, ego: Driver, duration: float) -> Iterator[_Vehicle]:

@@ -58,8 +58,10 @@ class _Painter:
         self.polygons([np.concatenate([rims[0], rims[1][::-1]])], colour)
 
     def pieces(self, path: Path, start: Array, end: Array, low: Array, high: Array, colour: Sequence[float]) -> None:
-        """Fill N quadrangles from `start` to `end` along the path and between the offsets `low` and `high`, each (N,)."""
-        start, end, low, high = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (start, end, low, high)))
+        """Fill N quadrangles from `start` to `end` along the path and between offsets `low` and `high`, each (N,)."""
+        start, end, low, high = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(v, float)) for v in (start, end, low, high))
+        )
         corners = path.at(np.stack([start, end, end, start], axis=1), np.stack([low, low, high, high], axis=1))[0]
         self.polygons(list(corners), colour)
 
@@ -80,7 +82,9 @@ def paint(site: Site, ego_track: Array, family: str, seed: int) -> GroundMap:
         _paint_corners(painter, site, look)
     for number, road in enumerate(near):
         start = float(site.roads[number].centre.nearest(road.centre.points[0])[0][0])
-        gaps = [Gap(0, gap.start - start, gap.end - start, gap.use, gap.sign) for gap in site.gaps if gap.road == number]
+        gaps = [
+            Gap(0, gap.start - start, gap.end - start, gap.use, gap.sign) for gap in site.gaps if gap.road == number
+        ]
         _paint_marks(painter, road, gaps, rng)
     texture = int(rng.integers(2**30)) * 2 + (family == "val")
     origin = tuple((low + 0.5 * _METRES_PER_PIXEL).tolist())

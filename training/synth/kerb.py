@@ -7,7 +7,7 @@ import numpy as np
 
 from streampetr_core.geometry import Array
 from training.synth.roads import AISLE, BAY_DEPTH, BEHIND, Gap, Road, Side, Site
-from training.synth.sizes import CLASSES, draw_size
+from training.synth.sizes import CLASSES, Size, draw_size
 from training.synth.stage import Stage
 
 _PARALLEL = {"car": 0.52, "truck": 0.11, "trailer": 0.20, "bus": 0.05, "motorcycle": 0.04, "construction_vehicle": 0.08}
@@ -66,7 +66,7 @@ def add_bus_stops(stage: Stage, site: Site) -> None:
             where = place_at(road, side, s + size[0] / 2, kerb - size[1] / 2 - rng.uniform(0.1, 0.3))
             stage.add(stage.item("bus", size), where, 0.1)
             s += size[0] + rng.uniform(1.2, 4)
-        for _ in range(int(rng.integers(2, 8))):
+        for _ in range(int(rng.integers(1, 6))):
             where = place_at(road, side, rng.uniform(gap.start, gap.end), kerb + side.cycles + rng.uniform(0.5, 1.6))
             where[2] += np.pi / 2 + rng.normal(0, 0.7)
             stage.add(stage.item("pedestrian", draw_size(rng, "pedestrian")), where, 0.2)
@@ -151,7 +151,7 @@ def add_parked_cycles(stage: Stage, site: Site) -> None:
 
 
 def add_missing(stage: Stage, site: Site, extra: Mapping[str, int]) -> None:
-    """Put one thing of each class that is not near the ego vehicle's way beside it, and as many more as `extra` says."""
+    """Put one thing of each class that is missing near the ego vehicle's way beside it, and `extra` ones."""
     for kind in CLASSES:
         near = 0
         for item, track in zip(stage.objects, stage.tracks, strict=True):
@@ -162,25 +162,47 @@ def add_missing(stage: Stage, site: Site, extra: Mapping[str, int]) -> None:
 
 
 def _add_beside(stage: Stage, site: Site, kind: str) -> bool:
-    rng = stage.rng
+    vehicle = kind not in ("pedestrian", "bicycle", "traffic_cone", "barrier")
     for attempt in range(_TRIES):
-        where, way = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(2 - 0.2 * attempt, 12 + 0.4 * attempt)
-        point = where[:2] + way * np.array([np.cos(where[2]), np.sin(where[2])])
-        number = int(np.argmin([abs(road.centre.nearest(point)[1][0]) for road in site.roads]))
-        road = site.roads[number]
-        s = float(road.centre.nearest(point)[0][0])
-        side = road.sides[int(rng.integers(2))]
-        if any(gap.start < s + 4 and gap.end > s - 4 for gap in site.gaps_of(number, side.sign, "junction", "zebra")):
-            continue
-        size = draw_size(rng, kind)
-        _, kerb, pavement, far = road.edges(side)
-        if kind in _IN_RANGE:
-            where = place_at(road, side, s, rng.uniform(pavement + 0.4, far - 0.4), rng.uniform(-np.pi, np.pi))
-        elif side.parking > 2 and not side.bays:
-            where = place_at(road, side, s, kerb - side.parking / 2, rng.normal(0, 0.04))
-        else:
-            where = place_at(road, side, s, far + size[1] / 2 + rng.uniform(0.3, 2.5), rng.normal(0, 0.2))
-        vehicle = kind not in ("pedestrian", "bicycle", "traffic_cone", "barrier")
-        if stage.add(stage.item(kind, size, parked=vehicle), where, 0.2):
+        size = draw_size(stage.rng, kind)
+        find = _spot_at_kerb if attempt < _TRIES // 2 else _spot_off_roads
+        where = find(stage, site, kind, size)
+        if where is not None and stage.add(stage.item(kind, size, parked=vehicle), where, 0.2):
             return True
     return False
+
+
+def _spot_at_kerb(stage: Stage, site: Site, kind: str, size: Size) -> Array | None:
+    rng = stage.rng
+    here, ahead = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(0, 25)
+    point = here[:2] + ahead * np.array([np.cos(here[2]), np.sin(here[2])])
+    number = int(np.argmin([abs(road.centre.nearest(point)[1][0]) for road in site.roads]))
+    road = site.roads[number]
+    s = float(road.centre.nearest(point)[0][0])
+    side = road.sides[int(rng.integers(2))]
+    if any(gap.start < s + 4 and gap.end > s - 4 for gap in site.gaps_of(number, side.sign, "junction", "zebra")):
+        return None
+    _, kerb, pavement, far = road.edges(side)
+    strip = side.parking > 2 and not side.bays
+    if kind in _IN_RANGE:
+        # At the edge of the lanes nothing that is parked later hides it.
+        low, high = (road.half + 0.5, kerb - 0.5) if strip else (pavement + 0.4, far - 0.4)
+        low, high = (pavement + 0.2, far - 0.4) if kind == "pedestrian" else (low, high)
+        return place_at(road, side, s, rng.uniform(low, high), rng.uniform(-np.pi, np.pi))
+    if strip:
+        return place_at(road, side, s, kerb - side.parking / 2, rng.normal(0, 0.04))
+    return place_at(road, side, s, far + size[1] / 2 + rng.uniform(0.3, 2.5), rng.normal(0, 0.2))
+
+
+def _spot_off_roads(stage: Stage, site: Site, kind: str, size: Size) -> Array | None:
+    """A place near the ego vehicle on the pavement or, for vehicles, behind it, where two roads meet for instance."""
+    rng = stage.rng
+    here, angle = stage.ego_track[int(rng.integers(len(stage.times)))], rng.uniform(-np.pi, np.pi)
+    away = rng.uniform(5, _IN_RANGE.get(kind, 28.0))
+    point = here[:2] + away * np.array([np.cos(angle), np.sin(angle)])
+    for road in site.roads:
+        d = float(road.centre.nearest(point)[1][0])
+        _, kerb, _, far = road.edges(road.left if d > 0 else road.right)
+        if abs(d) < (kerb + size[0] / 2 if kind in _IN_RANGE else far + size[1] / 2):
+            return None
+    return np.array([*point, rng.uniform(-np.pi, np.pi)])

@@ -30,7 +30,7 @@ class Path:
         return np.gradient(self.headings, self.step)
 
     def at(self, s: ArrayLike, d: ArrayLike = 0.0) -> tuple[Array, Array]:
-        """Return points (..., 2) and headings (...) at distance `s` and left offset `d`; straight on beyond the ends."""
+        """Return points (..., 2) and headings (...) at distance `s` and left offset `d`; straight beyond the ends."""
         s = np.asarray(s, dtype=np.float64)
         inside = np.clip(s, 0.0, self.length)
         index = np.minimum((inside / self.step).astype(int), len(self.points) - 2)
@@ -52,7 +52,7 @@ class Path:
 
     def between(self, start: float, end: float) -> "Path":
         """Return the part from `start` to `end` in metres, straight on where it lies beyond the ends."""
-        count = max(int(np.ceil((end - start) / _STEP)), 1)
+        count = max(int(np.ceil((end - start) / _STEP - 1e-3)), 1)
         points, headings = self.at(np.linspace(start, end, count + 1))
         return Path(points, headings, (end - start) / count)
 
@@ -71,7 +71,7 @@ def through(points: ArrayLike) -> Path:
     """Return the path through points (N, 2) that lie closely on a smooth line."""
     points = np.asarray(points, dtype=np.float64)
     travelled = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1)))
-    count = max(int(np.ceil(travelled[-1] / _STEP)), 1)
+    count = max(int(np.ceil(travelled[-1] / _STEP - 1e-3)), 1)
     s = np.linspace(0.0, travelled[-1], count + 1)
     even = np.stack([np.interp(s, travelled, points[:, axis]) for axis in (0, 1)], axis=-1)
     tangent = np.gradient(even, axis=0)

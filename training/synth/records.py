@@ -69,7 +69,7 @@ class Turn:
 
     @property
     def sample(self) -> int:
-        """The number of the sample; the devkit interpolates boxes of a sweep only if it is the keyframe that follows."""
+        """The number of the sample: the keyframe that follows, or the devkit interpolates no boxes of a sweep."""
         return -(-self.index // TURNS_PER_KEYFRAME)
 
 
@@ -82,8 +82,11 @@ def fixed_rows(seed: int) -> Rows:
     """Return the tables that are the same whatever the scenes are: FIXED_TABLES."""
     logs = [
         {
-            "token": token(seed, "log", family), "logfile": f"synthetic-{family}", "vehicle": "synthetic",
-            "date_captured": "2020-09-13", "location": f"synthetic-{family}",
+            "token": token(seed, "log", family),
+            "logfile": f"synthetic-{family}",
+            "vehicle": "synthetic",
+            "date_captured": "2020-09-13",
+            "location": f"synthetic-{family}",
         }
         for family in FAMILIES
     ]
@@ -100,7 +103,9 @@ def fixed_rows(seed: int) -> Rows:
     rows["log"] = logs
     rows["map"] = [
         {
-            "token": token(seed, "map"), "category": "semantic_prior", "filename": MAP_FILE,
+            "token": token(seed, "map"),
+            "category": "semantic_prior",
+            "filename": MAP_FILE,
             "log_tokens": [log["token"] for log in logs],
         }
     ]
@@ -139,8 +144,10 @@ class SceneRecords:
         for channel, base_T_sensor, intrinsics in mounts:
             self.rows["calibrated_sensor"].append(
                 {
-                    "token": self._token(channel), "sensor_token": token(self.options.seed, channel),
-                    "translation": base_T_sensor[:3, 3].tolist(), "rotation": _quaternion(base_T_sensor),
+                    "token": self._token(channel),
+                    "sensor_token": token(self.options.seed, channel),
+                    "translation": base_T_sensor[:3, 3].tolist(),
+                    "rotation": _quaternion(base_T_sensor),
                     "camera_intrinsic": intrinsics,
                 }
             )
@@ -159,7 +166,9 @@ class SceneRecords:
         here = self._token(channel, turn.index)
         self.rows["ego_pose"].append(
             {
-                "token": here, "timestamp": self.stamp(time), "rotation": _quaternion(world_T_base),
+                "token": here,
+                "timestamp": self.stamp(time),
+                "rotation": _quaternion(world_T_base),
                 "translation": world_T_base[:3, 3].tolist(),
             }
         )
@@ -168,10 +177,16 @@ class SceneRecords:
         size = (0, 0) if channel == LIDAR else (self.options.height, self.options.width)
         self.rows["sample_data"].append(
             {
-                "token": here, "sample_token": self._token("sample", turn.sample), "ego_pose_token": here,
-                "calibrated_sensor_token": self._token(channel), "timestamp": self.stamp(time),
-                "fileformat": "pcd" if channel == LIDAR else "jpg", "is_key_frame": turn.is_key_frame,
-                "height": size[0], "width": size[1], "filename": self.filename(turn, channel),
+                "token": here,
+                "sample_token": self._token("sample", turn.sample),
+                "ego_pose_token": here,
+                "calibrated_sensor_token": self._token(channel),
+                "timestamp": self.stamp(time),
+                "fileformat": "pcd" if channel == LIDAR else "jpg",
+                "is_key_frame": turn.is_key_frame,
+                "height": size[0],
+                "width": size[1],
+                "filename": self.filename(turn, channel),
                 "prev": self._token(channel, before) if before in turns else "",
                 "next": self._token(channel, after) if after in turns else "",
             }
@@ -187,8 +202,11 @@ class SceneRecords:
         side = "left" if self.scene.mirrored else "right"
         self.rows["scene"].append(
             {
-                "token": self._token(), "log_token": token(self.options.seed, "log", self.spec.family),
-                "nbr_samples": len(tokens), "name": self.spec.name, "first_sample_token": tokens[0],
+                "token": self._token(),
+                "log_token": token(self.options.seed, "log", self.spec.family),
+                "nbr_samples": len(tokens),
+                "name": self.spec.name,
+                "first_sample_token": tokens[0],
                 "last_sample_token": tokens[-1],
                 "description": f"Synthetic {self.scene.family} {self.scene.kind}, traffic on the {side}",
             }
@@ -221,8 +239,10 @@ class SceneRecords:
         instance = self._token("instance", number)
         self.rows["instance"].append(
             {
-                "token": instance, "category_token": token(seed, _CATEGORIES[item.kind]),
-                "nbr_annotations": len(tokens), "first_annotation_token": tokens[0],
+                "token": instance,
+                "category_token": token(seed, _CATEGORIES[item.kind]),
+                "nbr_annotations": len(tokens),
+                "first_annotation_token": tokens[0],
                 "last_annotation_token": tokens[-1],
             }
         )
@@ -231,12 +251,17 @@ class SceneRecords:
             sweep, attribute = self._sweeps[sample], attributes[sample]
             self.rows["sample_annotation"].append(
                 {
-                    "token": tokens[index], "sample_token": self._token("sample", sample),
-                    "instance_token": instance, "visibility_token": str(sweep.levels[number]),
+                    "token": tokens[index],
+                    "sample_token": self._token("sample", sample),
+                    "instance_token": instance,
+                    "visibility_token": str(sweep.levels[number]),
                     "attribute_tokens": [token(seed, attribute)] if attribute else [],
-                    "translation": boxes[sample, :3].tolist(), "size": [width, length, height],
+                    "translation": boxes[sample, :3].tolist(),
+                    "size": [width, length, height],
                     "rotation": quaternion_from_yaw(boxes[sample, 6]).tolist(),
-                    "num_lidar_pts": int(sweep.lidar_points[number]), "num_radar_pts": 0, **_links(tokens, index),
+                    "num_lidar_pts": int(sweep.lidar_points[number]),
+                    "num_radar_pts": 0,
+                    **_links(tokens, index),
                 }
             )
 

@@ -150,9 +150,7 @@ def make_site(rng: np.random.Generator, kind: str, duration: float) -> Site:
     routes = tuple(make_route(builder.lanes, numbers, slow) for numbers in builder.routes)
     roads = tuple(builder.roads)
     ego = tuple(index for index, route in enumerate(routes) if _follows(route, roads[0]))
-    return Site(
-        kind, roads, tuple(builder.gaps), tuple(builder.lanes), builder.signals, routes, ego, BEHIND, pace
-    )
+    return Site(kind, roads, tuple(builder.gaps), tuple(builder.lanes), builder.signals, routes, ego, BEHIND, pace)
 
 
 def _slow_place(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -281,7 +279,7 @@ def _crossing(builder: _Builder) -> None:
     rng = builder.rng
     at = BEHIND + rng.uniform(40, 75)
     own = from_curvature([(0.0, 0.0), (builder.length, 0.0)], (0, 0), 0.0)
-    angle, reach, bend = np.deg2rad(rng.uniform(70, 110)), builder.length - at, rng.uniform(-1, 1) / 250
+    angle, reach, bend = np.deg2rad(rng.uniform(70, 110)), max(builder.length - at, 150.0), rng.uniform(-1, 1) / 250
     nodes = [(0.0, 0.0), (reach - 80, 0.0), (reach - 60, bend), (reach - 50, 0.0), (reach + 50, 0.0)]
     nodes += [(reach + 60, -bend), (reach + 80, 0.0), (2 * reach, 0.0)]
     other = from_curvature(nodes, (0, 0), 0.0)
@@ -305,8 +303,12 @@ def _add_junction(builder: _Builder, places: tuple[float, float]) -> None:
         box = boxes[i] + zebra
         builder.gaps.append(Gap(i, places[i] - box - _STOP_GAP - 4, places[i] + box + _STOP_GAP + 4, "junction"))
         builder.gaps += [
-            Gap(i, places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) - ZEBRA_WIDTH / 2,
-                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) + ZEBRA_WIDTH / 2, "crosswalk")
+            Gap(
+                i,
+                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) - ZEBRA_WIDTH / 2,
+                places[i] + way * (boxes[i] + ZEBRA_WIDTH / 2) + ZEBRA_WIDTH / 2,
+                "crosswalk",
+            )
             for way in (-1, 1)
         ]
         point = road.centre.at(places[i])[0]

@@ -29,11 +29,12 @@ _HALF_STEP = STEP / 2
 _LEFT_HAND = 0.4  # share of scenes that keep to the left, as in Singapore
 _DIVE, _SWAY = -0.0065, 0.0045  # radians of pitch and roll for each m/s^2
 _STRIDE = {"pedestrian": 1.4, "bicycle": 5.0}  # metres in which the limbs move once to and fro
+_GAITS = 8  # poses in a stride; each is a mesh
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Motion of base at `times` (T,) in s: `positions` (T, 3) in site, `angles` (T, 3) = yaw, pitch, roll, unwrapped."""
+    """Motion of base at `times` (T,) in s: `positions` (T, 3) in site, continuous `angles` (T, 3) yaw, pitch, roll."""
 
     times: Array
     positions: Array
@@ -111,12 +112,12 @@ class SceneDescription:
         return [item.attribute(speed) for item, speed in zip(self.objects, speeds, strict=True)]
 
     def gaits(self, time: float) -> Array:
-        """Return the phase (O,) of the limbs, above 0 to 1 by the distance travelled; 0 for what stands."""
+        """Return the phase (O,) of the limbs, 1/16, 3/16 ... 15/16 by the distance travelled; 0 for what stands."""
         index, share = _between(self.ego.times, time)
         travelled = (1 - share) * self._travelled[:, index] + share * self._travelled[:, index + 1]
         strides = np.array([_STRIDE.get(item.kind, np.inf) for item in self.objects])
         moving = np.isfinite(strides) & (np.linalg.norm(self.velocities(time), axis=1) > STANDING)
-        return np.where(moving, np.clip(travelled / strides % 1.0, 1e-6, None), 0.0)
+        return np.where(moving, (np.floor(travelled / strides % 1.0 * _GAITS) + 0.5) / _GAITS, 0.0)
 
     @cached_property
     def _travelled(self) -> Array:
@@ -146,8 +147,14 @@ def kind_of(seed: int, family: str, index: int) -> str:
 
 
 def make_scene(
-    seed: int, family: str, index: int, duration: float, image_size: tuple[int, int], name: str = "",
-    kind: str | None = None, extra: Mapping[str, int] | None = None,
+    seed: int,
+    family: str,
+    index: int,
+    duration: float,
+    image_size: tuple[int, int],
+    name: str = "",
+    kind: str | None = None,
+    extra: Mapping[str, int] | None = None,
 ) -> SceneDescription:
     """Return scene `index` of a family ("train" or "val") as `seed` has it: `duration` seconds.
 
@@ -171,8 +178,19 @@ def make_scene(
     turn, (x, y) = rng.uniform(-np.pi, np.pi), rng.uniform(300, 1900, 2)
     world_T_site = make_transform(Rotation.from_euler("z", turn).as_matrix(), (x, y, 0.0))
     return SceneDescription(
-        name or f"{family}-{index:04d}", kind, family, _start(family, index), world_T_site, make_rig(image_size, rng),
-        trajectory, tuple(stage.objects), tracks, tuple(structures), Light.sample(rng), site, mirrored,
+        name or f"{family}-{index:04d}",
+        kind,
+        family,
+        _start(family, index),
+        world_T_site,
+        make_rig(image_size, rng),
+        trajectory,
+        tuple(stage.objects),
+        tracks,
+        tuple(structures),
+        Light.sample(rng),
+        site,
+        mirrored,
         int(rng.integers(2**31)),
     )
 

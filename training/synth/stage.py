@@ -1,5 +1,6 @@
 """The things of a scene while it is being furnished: nothing is let in that would ever touch what is there already."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,12 +130,19 @@ class Stage:
 
     def add(self, item: SceneObject, track: ArrayLike, margin: float = 0.15) -> bool:
         """Let `item` in on a track (T, 3) or at a place (3,) of (x, y, yaw); False if it is in the way or far away."""
-        track = np.asarray(track, dtype=np.float64)
-        if not self.is_near(track) or not self.is_free(track, item.size, margin):
+        return self.add_all([item], [track], margin)
+
+    def add_all(self, items: Sequence[SceneObject], tracks: Sequence[ArrayLike], margin: float = 0.15) -> bool:
+        """Let several things in that belong together, or none of them."""
+        tracks = [np.asarray(track, dtype=np.float64) for track in tracks]
+        if not any(self.is_near(track) for track in tracks):
             return False
-        self._rows.append(self._count)
-        self.block(track, item.size)
-        self.objects.append(item)
+        if not all(self.is_free(track, item.size, margin) for item, track in zip(items, tracks, strict=True)):
+            return False
+        for item, track in zip(items, tracks, strict=True):
+            self._rows.append(self._count)
+            self.block(track, item.size)
+            self.objects.append(item)
         return True
 
     def item(self, kind: str, size: Size, **flags: bool) -> SceneObject:
@@ -146,12 +154,30 @@ class Stage:
 
 
 _PAINTS = (
-    (176, 28, 34), (28, 70, 150), (228, 228, 224), (228, 228, 224), (38, 40, 44), (60, 64, 70), (150, 156, 162),
-    (180, 184, 188), (30, 110, 80), (214, 168, 40), (96, 60, 44), (110, 150, 180),
+    (176, 28, 34),
+    (28, 70, 150),
+    (228, 228, 224),
+    (228, 228, 224),
+    (38, 40, 44),
+    (60, 64, 70),
+    (150, 156, 162),
+    (180, 184, 188),
+    (30, 110, 80),
+    (214, 168, 40),
+    (96, 60, 44),
+    (110, 150, 180),
 )
 _SHIRTS = (
-    (176, 40, 44), (40, 70, 140), (220, 220, 214), (36, 38, 44), (60, 110, 70), (210, 170, 60), (120, 70, 120),
-    (96, 100, 108), (190, 120, 90), (70, 150, 170),
+    (176, 40, 44),
+    (40, 70, 140),
+    (220, 220, 214),
+    (36, 38, 44),
+    (60, 110, 70),
+    (210, 170, 60),
+    (120, 70, 120),
+    (96, 100, 108),
+    (190, 120, 90),
+    (70, 150, 170),
 )
 _PALETTES = {
     "pedestrian": _SHIRTS,

@@ -127,9 +127,7 @@ def make_route(lanes: Sequence[Lane], numbers: Sequence[int], slow: Sequence[tup
     return Route(tuple(numbers), tuple(starts.tolist()), path, limit)
 
 
-def simulate(
-    lanes: Sequence[Lane], signals: Signals, drivers: Sequence[Driver], steps: int
-) -> tuple[Array, Array]:
+def simulate(lanes: Sequence[Lane], signals: Signals, drivers: Sequence[Driver], steps: int) -> tuple[Array, Array]:
     """Return the distance along its route and the speed of each driver (V, steps), after the warm-up."""
     cars = [_Car(driver, driver.s, _first_speed(driver)) for driver in drivers]
     clock = _Clock(signals)
@@ -167,7 +165,7 @@ def _rears(cars: list[_Car]) -> dict[int, list[tuple[float, float]]]:
 
 
 def _acceleration(car: _Car, rears: dict, lanes: Sequence[Lane], green: frozenset[str]) -> float:
-    driver, route = car.driver, car.driver.route
+    driver = car.driver
     front = car.s + driver.length / 2
     wish = max(min(driver.speed, _limit(driver, front)), 0.5)
     gap, speed = _leader(car, front, rears)

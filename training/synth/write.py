@@ -30,7 +30,8 @@ _FORMAT = 2  # raise this when the same options give another world
 _PARTS = "parts"
 _JPEG_QUALITY = 90
 _INTENSITY = 30.0
-_MOST_BOOSTS = 4  # times that a scene is made anew with more things of a missing class
+_MOST_BOOSTS = 4  # times that a split's scenes are made anew with more things of a missing class, at least
+_MOST_EXTRA = 14  # things of one class added to one scene
 Task = tuple[str, WorldOptions, SceneSpec, dict[str, int]]
 
 
@@ -116,7 +117,7 @@ def _locked(partial: Path) -> Iterator[None]:
 def _write_whole(path: Path, text: str) -> None:
     """Write a file that is either there as a whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    _write(temporary, text.encode())
     temporary.rename(path)
 
 
@@ -141,7 +142,7 @@ def _done(partial: Path, spec: SceneSpec) -> dict | None:
 
 def _meet_quota(partial: Path, options: WorldOptions, specs: list[SceneSpec], pictures: int) -> None:
     """Make the last scene of a split anew, with more of each class that is still missing, until none is."""
-    for _ in range(_MOST_BOOSTS + 1):
+    for _ in range(max(_MOST_BOOSTS, len(specs))):
         missing = _missing(partial, options, specs)
         if not missing:
             return
@@ -149,7 +150,9 @@ def _meet_quota(partial: Path, options: WorldOptions, specs: list[SceneSpec], pi
         notes = [_done(partial, spec) for spec in specs]
         boosts = [sum(note["extra"].values()) for note in notes]
         number = min(range(len(specs)), key=lambda index: (boosts[index], -index))
-        extra = Counter(notes[number]["extra"]) + Counter({kind: 1 + lack // 10 for kind, lack in missing.items()})
+        extra = dict(notes[number]["extra"])
+        for kind in missing:
+            extra[kind] = min(2 * extra.get(kind, 0) + 2, _MOST_EXTRA)
         shutil.rmtree(partial / _PARTS / specs[number].name)
         task = (str(partial), options, specs[number], dict(sorted(extra.items())))
         run_jobs(write_scene, [task], 1, pictures, f"{specs[number].name} again, for its quota")
@@ -189,7 +192,7 @@ def write_scene(task: Task, advance: callable) -> None:
     temporary.mkdir()
     _write_rows(temporary, rows)
     note = {"counted": dict(sorted(counted.items())), "extra": extra}
-    (temporary / "done.json").write_text(json.dumps(note), encoding="utf-8")
+    _write(temporary / "done.json", json.dumps(note).encode())
     temporary.rename(part)
 
 
@@ -198,24 +201,31 @@ def _write_files(folder: Path, records: SceneRecords, turn: Turn, sweep: Sweep, 
         image = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
         # Encoded in memory: OpenCV's own writer does not say why a file could not be written.
         _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        _write_bytes(folder / records.filename(turn, channel), content)
+        _write(folder / records.filename(turn, channel), content.tobytes())
     if lidar:
         others = np.tile(np.array([_INTENSITY, 0.0], np.float32), (len(sweep.points), 1))
-        _write_bytes(folder / records.filename(turn, LIDAR), np.concatenate([sweep.points, others], axis=1))
+        content = np.concatenate([sweep.points, others], axis=1)
+        _write(folder / records.filename(turn, LIDAR), content.tobytes())
 
 
-def _write_bytes(path: Path, content: np.ndarray) -> None:
+def _write(path: Path, content: bytes) -> None:
+    with _naming(path):
+        path.write_bytes(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file where an error does not: that of a full disk, for one."""
     try:
-        path.write_bytes(content.tobytes())
+        yield
     except OSError as error:
-        # A full disk is reported without the name of the file.
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _write_rows(folder: Path, rows: Mapping[str, Iterable[dict]]) -> None:
     """Write rows without the brackets around them, so that the tables of all scenes can be strung together."""
     for name, table in rows.items():
-        (folder / f"{name}.rows").write_text(",\n".join(json.dumps(row) for row in table), encoding="utf-8")
+        _write(folder / f"{name}.rows", ",\n".join(json.dumps(row) for row in table).encode())
 
 
 def _assemble(partial: Path, options: WorldOptions) -> None:
@@ -225,18 +235,25 @@ def _assemble(partial: Path, options: WorldOptions) -> None:
     tables.mkdir()
     fixed: Rows = fixed_rows(options.seed)
     for name in FIXED_TABLES:
-        (tables / f"{name}.json").write_text(json.dumps(fixed[name], indent=0), encoding="utf-8")
+        _write(tables / f"{name}.json", json.dumps(fixed[name], indent=0).encode())
     for name in SCENE_TABLES:
-        with (tables / f"{name}.json").open("w", encoding="utf-8") as table:
+        path = tables / f"{name}.json"
+        with _naming(path), path.open("w", encoding="utf-8") as table:
             for number, spec in enumerate(specs):
                 table.write(",\n" if number else "[\n")
                 table.write((partial / _PARTS / spec.name / f"{name}.rows").read_text(encoding="utf-8"))
             table.write("\n]\n")
     if options.version == SYNTH:
         splits = {f"synth_{family}": [spec.name for spec in specs if spec.family == family] for family in FAMILIES}
-        (tables / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
+        splits = {name: scenes for name, scenes in splits.items() if scenes}
+        _write(tables / "splits.json", json.dumps(splits).encode())
+    # What the quotas added belongs to the recipe of a scene, as its seed does.
+    manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
+    extra = {spec.name: _done(partial, spec)["extra"] for spec in specs}
+    extra = {name: more for name, more in extra.items() if more}
+    _write_whole(partial / MANIFEST, json.dumps({**manifest, "extra": extra}, indent=1))
     picture = partial / MAP_FILE
     picture.parent.mkdir(exist_ok=True)
-    picture.write_bytes(cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes())
+    _write(picture, cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes())
     shutil.rmtree(partial / _PARTS)
     os.sync()

@@ -9,12 +9,15 @@ from training.synth.raster.ground import GroundMap
 from training.synth.raster.lidar import scan
 from training.synth.raster.light import WEATHERS, Air, Light
 from training.synth.raster.mesh import Mesh
+from training.synth.raster.palette import PALETTES, Palette
 from training.synth.raster.picture import Instance, Picture, Visibility, render, visibility
-from training.synth.raster.shapes import FAMILIES, STRUCTURE_KINDS, VARIANTS, object_mesh, structure_mesh
+from training.synth.raster.shapes import FAMILIES, STRUCTURE_KINDS, TYPICAL_SIZES, VARIANTS, object_mesh, structure_mesh
 
 __all__ = [
     "FAMILIES",
+    "PALETTES",
     "STRUCTURE_KINDS",
+    "TYPICAL_SIZES",
     "VARIANTS",
     "WEATHERS",
     "Air",
@@ -22,6 +25,7 @@ __all__ = [
     "Instance",
     "Light",
     "Mesh",
+    "Palette",
     "Picture",
     "Visibility",
     "object_mesh",

@@ -36,18 +36,39 @@ _STYLES = {
     "train": (
         _Style(0.27, 0.42, 0.70, 0.86),  # sedan
         _Style(0.26, 0.40, 0.86, 0.97, tail=0.60, pillars=(0.52, 0.72)),  # hatchback
-        _Style(0.25, 0.37, 0.90, 0.975, hood=0.58, belt=0.58, tail=0.6, pillars=(0.5, 0.72), roof_width=0.8, rails=True),
-        _Style(0.14, 0.28, 0.97, 0.99, hood=0.50, belt=0.54, tail=0.5, pillars=(0.40, 0.66), roof_width=0.86, last_glass=0.4),
+        _Style(
+            0.25, 0.37, 0.90, 0.975, hood=0.58, belt=0.58, tail=0.6, pillars=(0.5, 0.72), roof_width=0.8, rails=True
+        ),
+        _Style(
+            0.14,
+            0.28,
+            0.97,
+            0.99,
+            hood=0.50,
+            belt=0.54,
+            tail=0.5,
+            pillars=(0.40, 0.66),
+            roof_width=0.86,
+            last_glass=0.4,
+        ),
         _Style(0.27, 0.36, 0.56, 0.60, hood=0.58, belt=0.60, tail=0.55, pillars=(0.47,), roof_width=0.78, bed=0.62),
-        _Style(0.14, 0.29, 0.95, 0.985, hood=0.50, belt=0.52, tail=0.5, pillars=(0.40, 0.66), roof_width=0.84),  # minibus
+        _Style(
+            0.14, 0.29, 0.95, 0.985, hood=0.50, belt=0.52, tail=0.5, pillars=(0.40, 0.66), roof_width=0.84
+        ),  # minibus
     ),
     "val": (
         _Style(0.29, 0.44, 0.68, 0.89, hood=0.57, belt=0.62, tail=0.66),  # saloon with a long tail
         _Style(0.27, 0.41, 0.92, 0.985, hood=0.59, belt=0.61, tail=0.58, pillars=(0.5, 0.68, 0.84)),  # estate
-        _Style(0.22, 0.37, 0.88, 0.965, hood=0.60, belt=0.60, tail=0.62, pillars=(0.52, 0.74), roof_width=0.77),  # crossover
-        _Style(0.11, 0.25, 0.97, 0.99, hood=0.47, belt=0.52, tail=0.5, pillars=(0.37,), roof_width=0.88, last_glass=0.37),
+        _Style(
+            0.22, 0.37, 0.88, 0.965, hood=0.60, belt=0.60, tail=0.62, pillars=(0.52, 0.74), roof_width=0.77
+        ),  # crossover
+        _Style(
+            0.11, 0.25, 0.97, 0.99, hood=0.47, belt=0.52, tail=0.5, pillars=(0.37,), roof_width=0.88, last_glass=0.37
+        ),
         _Style(0.26, 0.35, 0.62, 0.65, hood=0.60, belt=0.62, tail=0.57, pillars=(0.44, 0.54), roof_width=0.8, bed=0.67),
-        _Style(0.24, 0.42, 0.84, 0.95, hood=0.56, belt=0.58, tail=0.62, pillars=(0.54,), axles=(0.16, 0.84)),  # small car
+        _Style(
+            0.24, 0.42, 0.84, 0.95, hood=0.56, belt=0.58, tail=0.62, pillars=(0.54,), axles=(0.16, 0.84)
+        ),  # small car
     ),
 }
 CAR_VARIANTS = len(_STYLES["train"])
@@ -60,7 +81,7 @@ def car(variant: int, size: Array, colour: Array, rng: np.random.Generator, fami
     radius = min(0.23 * height, 0.36) * rng.uniform(0.95, 1.08)
     half = 0.47 * width
     axles = length * (0.5 - np.array(style.axles))
-    centres = [(x, side * (half - 0.09), radius) for x in axles for side in (-1, 1)]
+    centres = [(x, side * (half - 0.07), radius) for x in axles for side in (-1, 1)]
     hub = (150, 152, 156) if rng.random() < 0.6 else (70, 72, 76)
     parts = [_skin(style, size, half, colour, 0.5 * radius), wheels(centres, radius, 0.22, hub=hub)]
     parts += [_arches(axles, half, radius), _face(style, size, half, colour), _tail(style, size, half)]
@@ -69,7 +90,9 @@ def car(variant: int, size: Array, colour: Array, rng: np.random.Generator, fami
     parts += [
         boxes(
             [(mirror - 0.1, 0.44 * width, low), (mirror - 0.1, -0.5 * width, low)],
-            [(mirror + 0.1, 0.5 * width, high), (mirror + 0.1, -0.44 * width, high)], colour, PAINT,
+            [(mirror + 0.1, 0.5 * width, high), (mirror + 0.1, -0.44 * width, high)],
+            colour,
+            PAINT,
         )
     ]
     if style.rails:
@@ -107,8 +130,11 @@ def _skin(style: _Style, size: Array, half: float, colour: Array, clearance: flo
         bottom, x = clearance + end * height, length * (0.5 - place)
         middle = bottom + 0.55 * (belt * height - bottom)
         left = [
-            (0.90 * body * half, bottom), (body * half, bottom + 0.08 * height), (body * half, middle),
-            (0.965 * body * half, belt * height), (roof_half * half, roof * height),
+            (0.90 * body * half, bottom),
+            (body * half, bottom + 0.08 * height),
+            (body * half, middle),
+            (0.965 * body * half, belt * height),
+            (roof_half * half, roof * height),
         ]
         rings.append([(x, y, z) for y, z in left] + [(x, -y, z) for y, z in left[::-1]])
     own, glass = np.asarray(colour, float), np.array(GLASS_TINT, float)
@@ -128,7 +154,11 @@ def _skin(style: _Style, size: Array, half: float, colour: Array, clearance: flo
         return skin
     end = 0.5 * length - 0.02 * length
     floor = plates(
-        "top", style.tail * height + 0.025 * height, (-end, length * (0.5 - style.bed)), (-0.78 * half, 0.78 * half), DARK
+        "top",
+        style.tail * height + 0.025 * height,
+        (-end, length * (0.5 - style.bed)),
+        (-0.78 * half, 0.78 * half),
+        DARK,
     )
     return merge([skin, floor])
 
@@ -154,14 +184,18 @@ def _face(style: _Style, size: Array, half: float, colour: Array) -> Mesh:
     lamps = [(-0.84 * half, -0.5 * half), (0.5 * half, 0.84 * half)]
     corner = (front - 0.085 * length, front - 0.028 * length)
     side = half * 0.975 + 0.012
-    return merge([
-        plates("front", front + 0.006, lamps, [(low, top)] * 2, HEADLIGHT, LAMP),
-        plates("front", front + 0.004, (-0.48 * half, 0.48 * half), (low - 0.01, top), DARK),
-        plates("front", front + 0.004, (-0.75 * half, 0.75 * half), (low - 0.16 * height, low - 0.07 * height), DARK),
-        plates("front", front + 0.008, (-0.26, 0.26), (low - 0.12 * height, low - 0.05 * height), NUMBER_PLATE),
-        plates("left", side, corner, (low, top), HEADLIGHT, LAMP),
-        plates("right", -side, corner, (low, top), HEADLIGHT, LAMP),
-    ])
+    return merge(
+        [
+            plates("front", front + 0.006, lamps, [(low, top)] * 2, HEADLIGHT, LAMP),
+            plates("front", front + 0.004, (-0.48 * half, 0.48 * half), (low - 0.01, top), DARK),
+            plates(
+                "front", front + 0.004, (-0.75 * half, 0.75 * half), (low - 0.16 * height, low - 0.07 * height), DARK
+            ),
+            plates("front", front + 0.008, (-0.26, 0.26), (low - 0.12 * height, low - 0.05 * height), NUMBER_PLATE),
+            plates("left", side, corner, (low, top), HEADLIGHT, LAMP),
+            plates("right", -side, corner, (low, top), HEADLIGHT, LAMP),
+        ]
+    )
 
 
 def _tail(style: _Style, size: Array, half: float) -> Mesh:
@@ -171,11 +205,27 @@ def _tail(style: _Style, size: Array, half: float) -> Mesh:
     low = top - (0.2 if style.tail <= style.belt else 0.12) * height
     lamps = [(-0.9 * half, -0.56 * half), (0.56 * half, 0.9 * half)]
     corner = (back + 0.015 * length, back + 0.06 * length)
-    return merge([
-        plates("back", back - 0.006, lamps, [(low, top)] * 2, TAIL_LIGHT, LAMP),
-        plates("back", back - 0.008, [(-0.9 * half, -0.6 * half), (0.6 * half, 0.9 * half)], [(low, low + 0.04)] * 2, INDICATOR, LAMP),
-        plates("back", back - 0.006, (-0.27, 0.27), (low - 0.02, low + 0.1), NUMBER_PLATE),
-        plates("back", back - 0.004, (-0.88 * half, 0.88 * half), (low - 0.19 * height, low - 0.07 * height), DARK, MATTE),
-        plates("left", half + 0.002, corner, (low, top), TAIL_LIGHT, LAMP),
-        plates("right", -half - 0.002, corner, (low, top), TAIL_LIGHT, LAMP),
-    ])
+    return merge(
+        [
+            plates("back", back - 0.006, lamps, [(low, top)] * 2, TAIL_LIGHT, LAMP),
+            plates(
+                "back",
+                back - 0.008,
+                [(-0.9 * half, -0.6 * half), (0.6 * half, 0.9 * half)],
+                [(low, low + 0.04)] * 2,
+                INDICATOR,
+                LAMP,
+            ),
+            plates("back", back - 0.006, (-0.27, 0.27), (low - 0.02, low + 0.1), NUMBER_PLATE),
+            plates(
+                "back",
+                back - 0.004,
+                (-0.88 * half, 0.88 * half),
+                (low - 0.19 * height, low - 0.07 * height),
+                DARK,
+                MATTE,
+            ),
+            plates("left", half + 0.002, corner, (low, top), TAIL_LIGHT, LAMP),
+            plates("right", -half - 0.002, corner, (low, top), TAIL_LIGHT, LAMP),
+        ]
+    )

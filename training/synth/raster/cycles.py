@@ -19,7 +19,8 @@ def _spoked(x: float, radius: float, thickness: float = 0.035) -> Mesh:
     index = np.arange(39).reshape(13, 3)
     following = np.roll(index, -1, axis=0)
     quads = [
-        np.stack([index[:, i], index[:, (i + 1) % 3], following[:, (i + 1) % 3], following[:, i]], axis=1) for i in range(3)
+        np.stack([index[:, i], index[:, (i + 1) % 3], following[:, (i + 1) % 3], following[:, i]], axis=1)
+        for i in range(3)
     ]
     tyre = from_quads(rings, np.concatenate(quads), TYRE)
     ends = radius * 0.93 * np.array([(np.cos(a), 0, np.sin(a)) for a in (0.4, 1.45, 2.5)])
@@ -27,9 +28,7 @@ def _spoked(x: float, radius: float, thickness: float = 0.035) -> Mesh:
     return merge([tyre, tubes(centre - ends, centre + ends, 0.008, STEEL, 3)])
 
 
-def bicycle(
-    variant: int, colour: Array, rng: np.random.Generator, family: str, with_rider: bool, phase: float
-) -> Mesh:
+def bicycle(variant: int, colour: Array, rng: np.random.Generator, family: str, with_rider: bool, phase: float) -> Mesh:
     """Return a bicycle, 1.75 m long: city, racing, mountain or with a basket; `phase` turns the pedals."""
     variant = variant % BICYCLE_VARIANTS
     racing = variant == 1
@@ -38,7 +37,14 @@ def bicycle(
     seat, head = np.array([-0.22, 0, 0.92]), np.array([0.36, 0, 0.90 if racing else 0.98])
     low_head = head + (0.03, 0, -0.18)
     top = seat - (-0.03, 0, 0.12) if variant != 0 else crank + (-0.04, 0, 0.2)  # step-through or not
-    joined = [(crank, seat), (crank, low_head), (top, low_head), (crank, rear), (seat - (0, 0, 0.2), rear), (head, front)]
+    joined = [
+        (crank, seat),
+        (crank, low_head),
+        (top, low_head),
+        (crank, rear),
+        (seat - (0, 0, 0.2), rear),
+        (head, front),
+    ]
     thick = [0.026, 0.030, 0.026, 0.018, 0.016, 0.026]
     frame = tubes([a for a, _ in joined], [b for _, b in joined], np.stack([thick, thick], axis=1), colour, 4, PAINT)
     grip = np.array([0.30 if not racing else 0.44, 0, 1.08 if not racing else 0.93])
@@ -64,13 +70,24 @@ def bicycle(
 
 
 def _rider(
-    hip: Array, neck: Array, ankles: Array, hands: Array, rng: np.random.Generator, family: str, unit: float, helmet: bool
+    hip: Array,
+    neck: Array,
+    ankles: Array,
+    hands: Array,
+    rng: np.random.Generator,
+    family: str,
+    unit: float,
+    helmet: bool,
 ) -> Mesh:
     clothes = Clothes.draw(rng, family)
     hips = hip + _SIDES[:, None] * (0, 0.055 * unit, 0)
     shoulders = neck + _SIDES[:, None] * (0, 0.105 * unit, 0) - (0, 0, 0.03 * unit)
-    knees = np.array([_bend(a, b, 0.25 * unit, 0.235 * unit, (1.0, 0, 0.35)) for a, b in zip(hips, ankles, strict=True)])
-    elbows = np.array([_bend(a, b, 0.18 * unit, 0.165 * unit, (-0.2, 0, -1.0)) for a, b in zip(shoulders, hands, strict=True)])
+    knees = np.array(
+        [_bend(a, b, 0.25 * unit, 0.235 * unit, (1.0, 0, 0.35)) for a, b in zip(hips, ankles, strict=True)]
+    )
+    elbows = np.array(
+        [_bend(a, b, 0.18 * unit, 0.165 * unit, (-0.2, 0, -1.0)) for a, b in zip(shoulders, hands, strict=True)]
+    )
     colours = PALETTES[family].vehicles
     shell = colours[rng.integers(len(colours))] if helmet else None
     return figure(Joints(unit, hip, neck, knees, ankles, elbows, hands), clothes, shell)
@@ -87,18 +104,28 @@ def _bend(start: Array, end: Array, first: float, second: float, towards: tuple[
     return start + along * line + height * aside / np.linalg.norm(aside)
 
 
-def motorcycle(
-    variant: int, colour: Array, rng: np.random.Generator, family: str, with_rider: bool
-) -> Mesh:
+def motorcycle(variant: int, colour: Array, rng: np.random.Generator, family: str, with_rider: bool) -> Mesh:
     """Return a motorcycle, 2.1 m long: naked, sports, scooter or tourer with cases."""
     variant = variant % MOTORCYCLE_VARIANTS
     scooter = variant == 2
     radius = (0.25 if scooter else 0.32) * (1.0 if family == "train" else 0.96)
     rear, front = -0.68, 0.70
-    tyres = wheels([(rear, 0, radius), (front, 0, radius)], radius, 0.15 if not scooter else 0.12, 12, hub=(96, 98, 102))
+    tyres = wheels(
+        [(rear, 0, radius), (front, 0, radius)], radius, 0.15 if not scooter else 0.12, 12, hub=(96, 98, 102)
+    )
     head = np.array([0.42, 0, 0.92])
-    fork = tubes(head + _SIDES[:, None] * (0, 0.09, 0), np.array([front, 0, radius]) + _SIDES[:, None] * (0, 0.09, 0), 0.03, STEEL, 5)
-    grips = np.array([0.30 if variant != 1 else 0.36, 0, 1.06 if variant != 1 else 0.92]) + _SIDES[:, None] * (0, 0.36, 0)
+    fork = tubes(
+        head + _SIDES[:, None] * (0, 0.09, 0),
+        np.array([front, 0, radius]) + _SIDES[:, None] * (0, 0.09, 0),
+        0.03,
+        STEEL,
+        5,
+    )
+    grips = np.array([0.30 if variant != 1 else 0.36, 0, 1.06 if variant != 1 else 0.92]) + _SIDES[:, None] * (
+        0,
+        0.36,
+        0,
+    )
     bar = tubes([head, head], grips, 0.018, DARK, 4)
     mirrors = boxes(grips + (0.02, -0.05, 0.12), grips + (0.05, 0.05, 0.2), DARK)
     lamp = boxes((0.50, -0.10, 0.80), (0.60, 0.10, 0.98), [[HEADLIGHT] + [DARK] * 5], LAMP)
@@ -133,7 +160,9 @@ def _frame_body(variant: int, colour: Array) -> list[Mesh]:
         low, high = [(-0.86, 0.16, 0.46), (-0.86, -0.36, 0.46)], [(-0.40, 0.36, 0.80), (-0.40, -0.16, 0.80)]
         parts.append(boxes(low, high, colour, PAINT, taper=(0.95, 0.9)))
         parts.append(boxes((-0.95, -0.20, 0.88), (-0.60, 0.20, 1.15), colour, PAINT, taper=(0.9, 0.9)))
-        parts.append(boxes((0.40, -0.18, 0.98), (0.46, 0.18, 1.28), (120, 132, 142), taper=(1.0, 0.7), shift=(-0.08, 0.0)))
+        parts.append(
+            boxes((0.40, -0.18, 0.98), (0.46, 0.18, 1.28), (120, 132, 142), taper=(1.0, 0.7), shift=(-0.08, 0.0))
+        )
     return parts
 
 

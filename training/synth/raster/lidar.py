@@ -15,7 +15,11 @@ _NEAREST = 1.0  # metres; nearer returns are the ego vehicle's own
 
 
 def scan(
-    instances: Sequence[Instance], world_T_lidar: ArrayLike, beams: int = 32, columns: int = 1080, reach: float = 80.0,
+    instances: Sequence[Instance],
+    world_T_lidar: ArrayLike,
+    beams: int = 32,
+    columns: int = 1080,
+    reach: float = 80.0,
     with_ground: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the hits (N, 3) in lidar of one turn, and whose they are (N,): 0 for scenery and the ground z = 0.
@@ -52,8 +56,14 @@ def _add_ground(world_T_lidar: Array, circle: Array, slopes: Array, distances: A
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _cast(
-    vertices: NDArray, triangles: NDArray, lidar_T_body: NDArray, ident: int, circle: NDArray, slopes: NDArray,
-    distances: NDArray, owners: NDArray,
+    vertices: NDArray,
+    triangles: NDArray,
+    lidar_T_body: NDArray,
+    ident: int,
+    circle: NDArray,
+    slopes: NDArray,
+    distances: NDArray,
+    owners: NDArray,
 ) -> None:
     beams, columns = distances.shape
     count = len(vertices)
@@ -145,5 +155,7 @@ def _inside(a, b, c, ray):  # noqa: ANN001, ANN202
 @njit(cache=True, nogil=True, error_model="numpy")
 def _volume(a, b, ray):  # noqa: ANN001, ANN202
     return (
-        ray[0] * (a[1] * b[2] - a[2] * b[1]) + ray[1] * (a[2] * b[0] - a[0] * b[2]) + ray[2] * (a[0] * b[1] - a[1] * b[0])
+        ray[0] * (a[1] * b[2] - a[2] * b[1])
+        + ray[1] * (a[2] * b[0] - a[0] * b[2])
+        + ray[2] * (a[0] * b[1] - a[1] * b[0])
     )

@@ -34,8 +34,8 @@ class Light:
     """
 
     sun_direction: tuple[float, float, float] = (0.45, 0.33, 0.83)
-    sun: Colour = (0.78, 0.74, 0.66)
-    sky: Colour = (0.46, 0.50, 0.56)
+    sun: Colour = (0.88, 0.83, 0.74)
+    sky: Colour = (0.51, 0.54, 0.60)
     air: Air = Air()
     tint: Colour = (1.0, 1.0, 1.0)
     noise: float = 2.0
@@ -52,13 +52,22 @@ class Light:
         sun, sky, horizon, zenith, cloud, densities, clouds, wetness = _LOOKS[weather]
         strength = rng.uniform(0.9, 1.1)
         air = Air(
-            _varied(rng, horizon, 0.03), _varied(rng, zenith, 0.05), _varied(rng, cloud, 0.02), rng.uniform(*densities),
-            rng.uniform(*clouds), wetness,
+            _varied(rng, horizon, 0.03),
+            _varied(rng, zenith, 0.05),
+            _varied(rng, cloud, 0.02),
+            rng.uniform(*densities),
+            rng.uniform(*clouds),
+            wetness,
         )
         return Light(
-            tuple(float(value) for value in towards), _varied(rng, sun, 0.03, strength),
-            _varied(rng, sky, 0.03, strength), air, _varied(rng, (1.0, 1.0, 1.0), 0.025), rng.uniform(1.0, 3.0),
-            rng.uniform(0.05, 0.2), int(rng.integers(2**31)),
+            tuple(float(value) for value in towards),
+            _varied(rng, sun, 0.03, strength),
+            _varied(rng, sky, 0.03, strength),
+            air,
+            _varied(rng, (1.0, 1.0, 1.0), 0.025),
+            rng.uniform(1.0, 3.0),
+            rng.uniform(0.05, 0.2),
+            int(rng.integers(2**31)),
         )
 
 
@@ -66,23 +75,53 @@ _ELEVATIONS = {"day": (28, 65), "overcast": (35, 65), "dusk": (10, 18), "rain": 
 # sun, sky, horizon, zenith, cloud, haze per metre, share of clouds, wetness
 _LOOKS = {
     "day": (
-        (0.78, 0.74, 0.66), (0.44, 0.48, 0.55), (204, 215, 228), (88, 138, 204), (236, 238, 240), (0.002, 0.005),
-        (0.1, 0.6), 0.0,
+        (0.88, 0.83, 0.74),
+        (0.50, 0.53, 0.59),
+        (204, 215, 228),
+        (88, 138, 204),
+        (236, 238, 240),
+        (0.002, 0.005),
+        (0.1, 0.6),
+        0.0,
     ),
     "overcast": (
-        (0.16, 0.16, 0.16), (0.78, 0.80, 0.83), (206, 209, 213), (176, 182, 190), (212, 215, 219), (0.003, 0.008),
-        (0.6, 1.0), 0.0,
+        (0.18, 0.18, 0.18),
+        (0.86, 0.88, 0.91),
+        (206, 209, 213),
+        (176, 182, 190),
+        (212, 215, 219),
+        (0.003, 0.008),
+        (0.6, 1.0),
+        0.0,
     ),
     "dusk": (
-        (0.80, 0.56, 0.34), (0.36, 0.38, 0.46), (236, 190, 146), (92, 116, 168), (214, 170, 150), (0.003, 0.007),
-        (0.2, 0.7), 0.0,
+        (0.80, 0.56, 0.34),
+        (0.36, 0.38, 0.46),
+        (236, 190, 146),
+        (92, 116, 168),
+        (214, 170, 150),
+        (0.003, 0.007),
+        (0.2, 0.7),
+        0.0,
     ),
     "rain": (
-        (0.05, 0.05, 0.05), (0.62, 0.65, 0.69), (172, 178, 185), (138, 145, 154), (158, 164, 172), (0.008, 0.016),
-        (0.8, 1.0), 0.6,
+        (0.05, 0.05, 0.05),
+        (0.62, 0.65, 0.69),
+        (172, 178, 185),
+        (138, 145, 154),
+        (158, 164, 172),
+        (0.008, 0.016),
+        (0.8, 1.0),
+        0.6,
     ),
     "night": (
-        (0.05, 0.06, 0.09), (0.20, 0.20, 0.24), (38, 40, 52), (14, 16, 28), (36, 38, 48), (0.003, 0.006), (0.2, 0.6),
+        (0.05, 0.06, 0.09),
+        (0.20, 0.20, 0.24),
+        (38, 40, 52),
+        (14, 16, 28),
+        (36, 38, 48),
+        (0.003, 0.006),
+        (0.2, 0.6),
         0.1,
     ),
 }

@@ -20,7 +20,7 @@ _BOX_SIGNS = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]], dtype=np.float64)
 
 @dataclass(frozen=True)
 class Mesh:
-    """`vertices` (V, 3) float32 in metres, `triangles` (T, 3) int32, `colours` (T, 3) uint8 RGB, `materials` (T,) uint8."""
+    """Vertices (V, 3) float32 in m, triangles (T, 3) int32, colours (T, 3) uint8 RGB and materials (T,) uint8."""
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
@@ -35,15 +35,39 @@ class Mesh:
         return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     @cached_property
+    def shading_normals(self) -> NDArray[np.float32]:
+        """Normals (T, 3) for the light: the two halves of a slightly warped quadrilateral share one."""
+        normals, before, after = self.normals.copy(), self.triangles[:-1], self.triangles[1:]
+        halves = (before[:, 0] == after[:, 0]) & (before[:, 2] == after[:, 1])
+        halves |= (before[:, 0] == after[:, 0]) & (before[:, 1] == after[:, 2])
+        halves &= np.einsum("tx,tx->t", normals[:-1], normals[1:]) > 0.8
+        first = np.flatnonzero(halves)
+        mean = self.normals[first] + self.normals[first + 1]
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        normals[first] = normals[first + 1] = mean
+        return normals
+
+    @cached_property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lowest and highest corner, (3,) each."""
         return self.vertices.min(axis=0), self.vertices.max(axis=0)
 
     @cached_property
-    def footprint(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lowest and highest corner (2,) in x, y of what is less than half a metre above the ground."""
+    def height(self) -> float:
+        """Highest z in metres."""
+        return float(self.vertices[:, 2].max())
+
+    @cached_property
+    def footprint(self) -> NDArray[np.float64]:
+        """What hides the sky from the ground (6,): middle x, y, half length, half width, reach and strength of it.
+
+        It is measured on what is less than half a metre above the ground: the trunk of a tree, not its crown.
+        """
         near = self.vertices[self.vertices[:, 2] < max(0.5, float(self.vertices[:, 2].min()) + 0.01), :2]
-        return near.min(axis=0), near.max(axis=0)
+        low, high = near.min(axis=0).astype(np.float64), near.max(axis=0).astype(np.float64)
+        reach = float(np.clip(0.3 * self.height, 0.15, 0.7))
+        half = np.maximum((high - low) / 2 - 0.3 * reach, 0.0)
+        return np.array([*(low + high) / 2, *half, reach, 0.75])
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
@@ -100,12 +124,17 @@ def from_quads(vertices: ArrayLike, quads: ArrayLike, colours: ArrayLike, materi
 
 
 def boxes(
-    low: ArrayLike, high: ArrayLike, colours: ArrayLike, material: ArrayLike = MATTE,
-    taper: tuple[float, float] = (1.0, 1.0), shift: tuple[float, float] = (0.0, 0.0),
+    low: ArrayLike,
+    high: ArrayLike,
+    colours: ArrayLike,
+    material: ArrayLike = MATTE,
+    taper: tuple[float, float] = (1.0, 1.0),
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> Mesh:
-    """Return N boxes from `low` to `high` (N, 3) or (3,); their tops are scaled by `taper` and moved by `shift` in x, y.
+    """Return N boxes from `low` to `high` (N, 3) or (3,).
 
-    `colours` is (3,), (N, 3) or (N, 6, 3) for front, left, back, right, top, bottom.
+    Their tops are scaled by `taper` and moved by `shift` in x and y. `colours` is (3,), (N, 3) or
+    (N, 6, 3) for front, left, back, right, top, bottom.
     """
     low, high = np.broadcast_arrays(np.atleast_2d(np.asarray(low, float)), np.atleast_2d(np.asarray(high, float)))
     middle, half = (low + high) / 2, (high - low) / 2
@@ -125,7 +154,12 @@ def boxes(
 
 
 def tubes(
-    start: ArrayLike, end: ArrayLike, radii: ArrayLike, colours: ArrayLike, sides: int = 6, material: int = MATTE,
+    start: ArrayLike,
+    end: ArrayLike,
+    radii: ArrayLike,
+    colours: ArrayLike,
+    sides: int = 6,
+    material: int = MATTE,
     flat: float = 1.0,
 ) -> Mesh:
     """Return N closed tubes from `start` to `end` (N, 3) whose `radii` (N, 2) belong to the two ends.
@@ -190,9 +224,7 @@ def lathe(profile: ArrayLike, colours: ArrayLike, sides: int = 8, material: int 
     return loft(rings, colours, material)
 
 
-def wheels(
-    centres: ArrayLike, radius: float, width: float, sides: int = 10, hub: ArrayLike = (150, 152, 156)
-) -> Mesh:
+def wheels(centres: ArrayLike, radius: float, width: float, sides: int = 10, hub: ArrayLike = (150, 152, 156)) -> Mesh:
     """Return wheels that roll along x: `centres` (N, 3) are on the axles, in the middle of the tyres."""
     shares = ((1.0, -1.0), (1.0, 1.0), (0.6, 1.0), (0.5, 0.8), (0.1, 0.9))
     tyre, rim = np.array([26.0, 26, 28]), np.asarray(hub, float)
@@ -208,7 +240,13 @@ def wheels(
     return merge(parts)
 
 
-_PLATES = {"front": (0, 1, 2, 1), "back": (0, 1, 2, -1), "left": (1, 0, 2, 1), "right": (1, 0, 2, -1), "top": (2, 0, 1, 1)}
+_PLATES = {
+    "front": (0, 1, 2, 1),
+    "back": (0, 1, 2, -1),
+    "left": (1, 0, 2, 1),
+    "right": (1, 0, 2, -1),
+    "top": (2, 0, 1, 1),
+}
 
 
 def plates(
@@ -235,7 +273,7 @@ def doubled(mesh: Mesh) -> Mesh:
 
 
 def _flipped(mesh: Mesh) -> Mesh:
-    return replace(mesh, triangles=np.ascontiguousarray(mesh.triangles[:, ::-1]))
+    return replace(mesh, triangles=np.ascontiguousarray(mesh.triangles[:, [0, 2, 1]]))
 
 
 def _outward(mesh: Mesh) -> Mesh:

@@ -56,13 +56,18 @@ def figure(joints: Joints, clothes: Clothes, helmet: Colour | None = None, stout
     limbs = tubes(start, end, widths * stout, colours, sides=5)
     waist = hip + 0.45 * (neck - hip)
     trunk = tubes(
-        [hip - 0.04 * unit * (neck - hip) / np.linalg.norm(neck - hip), waist], [waist, neck],
-        np.array([(0.068, 0.064), (0.064, 0.07)]) * unit * stout, [clothes.trousers, clothes.shirt], 8, flat=1.55,
+        [hip - 0.04 * unit * (neck - hip) / np.linalg.norm(neck - hip), waist],
+        [waist, neck],
+        np.array([(0.068, 0.064), (0.064, 0.07)]) * unit * stout,
+        [clothes.trousers, clothes.shirt],
+        8,
+        flat=1.55,
     )
     head = neck + (0.012 * unit, 0, 0.09 * unit)
     skull = lathe(
         np.array([(0.025, -0.09), (0.03, -0.06), (0.05, -0.03), (0.053, 0.02), (0.04, 0.055), (0.012, 0.072)]) * unit,
-        [clothes.skin] * 3 + [clothes.hair] * 2, 7,
+        [clothes.skin] * 3 + [clothes.hair] * 2,
+        7,
     )
     back = boxes((-0.055 * unit, -0.046 * unit, -0.03 * unit), (-0.01 * unit, 0.046 * unit, 0.045 * unit), clothes.hair)
     parts = [limbs, trunk, placed(skull, head), placed(back, head)]
@@ -70,7 +75,9 @@ def figure(joints: Joints, clothes: Clothes, helmet: Colour | None = None, stout
         shell = np.array([(0.062, -0.01), (0.06, 0.03), (0.042, 0.07), (0.012, 0.085)]) * unit
         parts.append(placed(lathe(shell, helmet, 7), head))
     low, high = np.array([-0.035, -0.026, -_ANKLE]) * unit, np.array([0.095, 0.026, 0.012]) * unit
-    parts.append(boxes(joints.ankles + low, joints.ankles + high, clothes.shoes, taper=(0.7, 0.9), shift=(-0.02 * unit, 0)))
+    parts.append(
+        boxes(joints.ankles + low, joints.ankles + high, clothes.shoes, taper=(0.7, 0.9), shift=(-0.02 * unit, 0))
+    )
     fist = 0.024 * unit
     parts.append(boxes(joints.hands - fist, joints.hands + fist, clothes.skin))
     return merge(parts)
@@ -119,7 +126,9 @@ def _walking(height: float, length: float, width: float, phase: float) -> Joints
     unit, hip_half = height, sides * _HIP_HALF * height
     knees = np.stack([_THIGH * np.sin(thigh), hip_half / unit, -_THIGH * np.cos(thigh)], axis=1) * unit
     ankles = knees + np.stack([_SHIN * np.sin(shin), 0 * sides, -_SHIN * np.cos(shin)], axis=1) * unit
-    spread = np.clip((0.5 * width - _SHOULDER_HALF * height - 0.024 * height) / ((_UPPER_ARM + _FOREARM) * height), 0.1, 0.5)
+    spread = np.clip(
+        (0.5 * width - _SHOULDER_HALF * height - 0.024 * height) / ((_UPPER_ARM + _FOREARM) * height), 0.1, 0.5
+    )
     arm = 0.03 - 0.9 * thigh
     neck = np.array([0.01, 0.0, _SHOULDER]) * unit
     shoulders = neck + sides[:, None] * (0, _SHOULDER_HALF * unit, 0) - (0, 0, 0.03 * unit)

@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
-from training.synth.raster.kernels import NEAR, draw_contact, draw_mesh, draw_shadow
+from training.synth.raster.kernels import (
+    NEAR,
+    OCCLUSION_MASK,
+    SUN_SHADOW,
+    count_pixels,
+    draw_contacts,
+    draw_mesh,
+    draw_shadow,
+)
 from training.synth.raster.light import NOISE_STARTS, Light, haze_table, sensor_noise, sky_table
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.shading import SKYLINE_SIZE, colour_pixels, shade_triangles
@@ -89,7 +97,12 @@ class _Camera:
         fx, fy, cx, cy = self.pinhole
         x, y, z = centres.T
         inside = (z + radii > NEAR) & (radii * max(fx, fy) > _SMALLEST * z)
-        planes = ((fx, x, cx + 0.5), (-fx, x, self.width - 0.5 - cx), (fy, y, cy + 0.5), (-fy, y, self.height - 0.5 - cy))
+        planes = (
+            (fx, x, cx + 0.5),
+            (-fx, x, self.width - 0.5 - cx),
+            (fy, y, cy + 0.5),
+            (-fy, y, self.height - 0.5 - cy),
+        )
         for slope, offset, rim in planes:
             inside &= slope * offset + rim * z > -radii * np.hypot(slope, rim)
         return inside
@@ -135,8 +148,14 @@ class _Drawing:
 
 
 def render(
-    instances: Sequence[Instance], ground: GroundMap, light: Light, width: int, height: int, K: ArrayLike,
-    world_T_cam: ArrayLike, supersample: int = 1,
+    instances: Sequence[Instance],
+    ground: GroundMap,
+    light: Light,
+    width: int,
+    height: int,
+    K: ArrayLike,
+    world_T_cam: ArrayLike,
+    supersample: int = 1,
 ) -> Picture:
     """Return what a camera with intrinsics `K` (3, 3) at `world_T_cam` (4, 4, optical axes) sees.
 
@@ -165,13 +184,8 @@ def visibility(
     camera = _camera(width, height, K, world_T_cam, 1)
     placed = _Placed.of(instances, camera)
     drawing = _draw(placed, camera)
-    rows, columns = np.nonzero(drawing.surface >= 0)
-    slots = np.searchsorted(drawing.firsts[1:], drawing.surface[rows, columns], side="right")
     counts, boxes = _empty_counts(len(drawing.firsts))
-    np.add.at(counts, slots, 1)
-    corners = np.stack([columns, rows], axis=1)
-    np.minimum.at(boxes[:, :2], slots, corners)
-    np.maximum.at(boxes[:, 2:], slots, corners)
+    count_pixels(drawing.surface, _slots(placed, drawing), counts, boxes)
     return _gather(placed, drawing, counts, boxes, 1)
 
 
@@ -186,7 +200,9 @@ def _draw(placed: _Placed, camera: _Camera) -> _Drawing:
     shape = (camera.height, camera.width)
     inverse_depth, surface = np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
     stamp = np.zeros(shape, np.uint16)
-    seen = np.flatnonzero(camera.reached_by(placed.centres, placed.radii)) if len(placed.instances) else np.empty(0, int)
+    seen = (
+        np.flatnonzero(camera.reached_by(placed.centres, placed.radii)) if len(placed.instances) else np.empty(0, int)
+    )
     # The nearest first: what they hide is not painted.
     order = seen[np.argsort(placed.centres[seen, 2], kind="stable")]
     firsts = np.cumsum([0, 0] + [len(placed.instances[index].mesh.triangles) for index in order])[: len(order) + 1]
@@ -195,8 +211,17 @@ def _draw(placed: _Placed, camera: _Camera) -> _Drawing:
     for slot, index in enumerate(order, start=1):
         item = placed.instances[index]
         covered[slot] = draw_mesh(
-            item.mesh.vertices, item.mesh.triangles, item.mesh.normals, placed.cam_T_body[index], eyes[index],
-            camera.pinhole, firsts[slot], slot if item.ident > 0 else 0, inverse_depth, surface, stamp,
+            item.mesh.vertices,
+            item.mesh.triangles,
+            item.mesh.normals,
+            placed.cam_T_body[index],
+            eyes[index],
+            camera.pinhole,
+            firsts[slot],
+            slot if item.ident > 0 else 0,
+            inverse_depth,
+            surface,
+            stamp,
         )
     return _Drawing(inverse_depth, surface, covered, order, firsts)
 
@@ -207,7 +232,7 @@ def _cast_shadows(placed: _Placed, camera: _Camera, light: Light, surface: NDArr
         return
     flatten = np.eye(4)
     flatten[:3, 2] -= sun / sun[2]
-    heights = np.array([item.mesh.bounds[1][2] for item in placed.instances])
+    heights = np.array([item.mesh.height for item in placed.instances])
     slant = np.hypot(sun[0], sun[1]) / sun[2]
     middles = placed.centres - 0.5 * heights[:, None] * slant * _unit(camera.cam_T_world[:3, :3] @ (sun * (1, 1, 0)))
     reached = camera.reached_by(middles, placed.radii + 0.5 * heights * slant)
@@ -225,35 +250,19 @@ def _darken_contacts(placed: _Placed, camera: _Camera, surface: NDArray, shade: 
     if not len(placed.instances) or camera.eye[2] <= NEAR:
         return
     reached = camera.reached_by(placed.centres, placed.radii + 1.0) & (placed.centres[:, 2] < _CONTACT_REACH)
-    rays = camera.rays
-    for index in np.flatnonzero(reached):
-        item = placed.instances[index]
-        low, high = (corner.astype(np.float64) for corner in item.mesh.footprint)
-        reach = float(np.clip(0.3 * item.mesh.bounds[1][2], 0.15, 0.7))
-        middle, half = (low + high) / 2, (high - low) / 2
-        signs = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]])
-        corners = (*middle, 0.0) + signs * (*(half + reach), 0.0)
-        window = _window(corners @ placed.cam_T_body[index, :3, :3].T + placed.cam_T_body[index, :3, 3], camera)
-        if window[0] >= window[1] or window[2] >= window[3]:
-            continue
-        pose = placed.world_T_body[index]
-        centre = pose[:2, :2] @ middle + pose[:2, 3]
-        body = np.array([*centre, *_unit(pose[:2, 0])])
-        draw_contact(window, rays, camera.eye, body, np.maximum(half - 0.3 * reach, 0.0), reach, 0.75, surface, shade)
-
-
-def _window(corners: Array, camera: _Camera) -> NDArray[np.int64]:
-    """Return the rows and columns (first, last, first, last) that a polygon (K, 3) in cam may cover."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    crossing = (corners[:, 2] < NEAR) != (np.roll(corners[:, 2], -1) < NEAR)
-    shares = (NEAR - corners[crossing, 2:]) / edges[crossing, 2:]
-    points = np.concatenate([corners[corners[:, 2] >= NEAR], corners[crossing] + shares * edges[crossing]])
-    if not len(points):
-        return np.zeros(4, np.int64)
-    fx, fy, cx, cy = camera.pinhole
-    columns, rows = fx * points[:, 0] / points[:, 2] + cx, fy * points[:, 1] / points[:, 2] + cy
-    limits = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1])
-    return np.clip(np.ceil(limits), 0, [camera.height] * 2 + [camera.width] * 2).astype(np.int64)
+    chosen = np.flatnonzero(reached)
+    if len(chosen):
+        footprints = np.array([placed.instances[index].mesh.footprint for index in chosen])
+        draw_contacts(
+            footprints,
+            placed.world_T_body[chosen],
+            placed.cam_T_body[chosen],
+            camera.rays,
+            camera.eye,
+            camera.pinhole,
+            surface,
+            shade,
+        )
 
 
 def _unit(vector: Array) -> Array:
@@ -271,26 +280,56 @@ def _colour(
     eyes, suns, ups = placed.eyes(camera.eye), placed.in_body(light.sun_direction), placed.in_body((0.0, 0.0, 1.0))
     for index, mesh, first in zip(drawing.order, meshes, drawing.firsts[1:], strict=True):
         shade_triangles(
-            mesh.vertices, mesh.triangles, mesh.normals, mesh.colours, mesh.materials, eyes[index], suns[index],
-            ups[index], values, colours[first : first + len(mesh.triangles)],
+            mesh.vertices,
+            mesh.triangles,
+            mesh.shading_normals,
+            mesh.colours,
+            mesh.materials,
+            eyes[index],
+            suns[index],
+            ups[index],
+            values,
+            colours[first : first + len(mesh.triangles)],
         )
-    slots = np.repeat(np.arange(1, len(meshes) + 1, dtype=np.int32), [len(mesh.triangles) for mesh in meshes])
+    slots = _slots(placed, drawing)
     identities = np.array([0] + [placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     materials = np.concatenate([np.empty(0, np.uint8), *(mesh.materials for mesh in meshes)])
     packed, sizes = ground.mips
-    origin = np.array([*ground.origin, ground.metres_per_pixel, max(light.sun_direction[2], 0.0), camera.pinhole[0]])
+    origin = np.array([*ground.origin, ground.metres_per_pixel, camera.pinhole[0]])
     clouds = noise_tile(light.noise_seed % _CLOUD_TILES, _SMOOTHNESS)
-    air = (sky_table(light.air) * np.float32(light.tint), clouds, _skyline(light.noise_seed % _CLOUD_TILES), haze_table(light.air.haze_density))
+    air = (
+        sky_table(light.air) * np.float32(light.tint),
+        clouds,
+        _skyline(light.noise_seed % _CLOUD_TILES),
+        haze_table(light.air.haze_density),
+    )
     seed = zlib.crc32(camera.world_T_cam.tobytes()) ^ light.noise_seed
     first_noise = np.random.default_rng(seed).integers(0, NOISE_STARTS, camera.height)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     counts, boxes = _empty_counts(len(drawing.firsts))
     colour_pixels(
-        drawing.inverse_depth, drawing.surface, shade, (colours, materials, slots, identities), camera.rays, camera.eye,
-        (packed, sizes, origin, ground.grain), air, values, sensor_noise(light.noise, 3 * camera.width), first_noise, image, counts,
+        drawing.inverse_depth,
+        drawing.surface,
+        shade,
+        (colours, materials, slots, identities),
+        camera.rays,
+        camera.eye,
+        (packed, sizes, origin, ground.grain, _lit_ground(light)),
+        air,
+        values,
+        sensor_noise(light.noise, 3 * camera.width),
+        first_noise,
+        image,
+        counts,
         boxes,
     )
     return image, counts, boxes
+
+
+def _slots(placed: _Placed, drawing: _Drawing) -> NDArray[np.int32]:
+    """Return the slot (T,) of each triangle drawn."""
+    counts = [len(placed.instances[index].mesh.triangles) for index in drawing.order]
+    return np.repeat(np.arange(1, len(counts) + 1, dtype=np.int32), counts)
 
 
 def _light_values(light: Light) -> Array:
@@ -298,6 +337,16 @@ def _light_values(light: Light) -> Array:
     bounce = 0.32 * (np.asarray(light.sun) * max(light.sun_direction[2], 0.0) + light.sky)
     colours = np.array([light.sun, light.sky, bounce, light.air.horizon, light.air.zenith, light.air.cloud])
     return np.concatenate([colours * light.tint, [[light.air.clouds, light.air.wetness, light.vignette]]])
+
+
+@lru_cache(maxsize=16)
+def _lit_ground(light: Light) -> NDArray[np.float32]:
+    """Return the light (256, 3) on the ground by value of the shade buffer, for albedos 256 times too large."""
+    values = np.arange(256)[:, None]
+    open_sky = 1 - (values & OCCLUSION_MASK) / OCCLUSION_MASK
+    sun = np.where(values & SUN_SHADOW, 0.0, max(light.sun_direction[2], 0.0)) * np.asarray(light.sun)
+    lit = open_sky * (sun + np.asarray(light.sky)) * (1 - 0.3 * light.air.wetness)
+    return (lit * np.asarray(light.tint) / 256).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -314,9 +363,7 @@ def _empty_counts(slots: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return counts, boxes
 
 
-def _gather(
-    placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: int
-) -> Visibility:
+def _gather(placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: int) -> Visibility:
     """Return counts and boxes of slots by identity, in pixels of the finished picture."""
     slot_idents = np.array([placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     idents = np.unique(slot_idents[(drawing.covered[1:] > 0) & (slot_idents > 0)])
@@ -332,4 +379,3 @@ def _gather(
         rims[of_slot[slot]] = [*np.fmin(old[:2], low), *np.fmax(old[2:], high)]
     shift = (supersample - 1) / 2
     return Visibility(idents, visible / supersample**2, whole / supersample**2, (rims - shift) / supersample)
-

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from training.synth.raster.ground import NOISE_SIZE
-from training.synth.raster.kernels import OCCLUSION_MASK, SUN_SHADOW
+from training.synth.raster.kernels import count_row
 from training.synth.raster.light import HAZE_REACH, HAZE_STEPS_PER_METRE
 from training.synth.raster.mesh import FOLIAGE, GLASS, LAMP, MASONRY, PAINT
 
@@ -18,20 +18,32 @@ SUN, SKY, BOUNCE, HORIZON, ZENITH, CLOUD, WEATHER = range(7)
 CLOUDS, WETNESS, VIGNETTE = range(3)
 SKYLINE_SIZE = 1024
 _MASK = NOISE_SIZE - 1
-_BLOCK = 8  # pixels in a row that share one copy of the ground map
-_SKY_STEP = 4  # pixels from one computed colour of the sky to the next
+_BLOCK = 32  # pixels in a row that share one copy of the ground map
+_SKY_STEPS = 100  # computed colours of the sky in one row
+_FINE = 0.009  # metres; smaller pixels on the ground take their albedo from a neighbour
 _HILLS = 0.06  # sine of the greatest height of the hills
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def shade_triangles(
-    vertices: NDArray, triangles: NDArray, normals: NDArray, colours: NDArray, materials: NDArray, eye: NDArray,
-    sun: NDArray, up: NDArray, light: NDArray, shaded: NDArray,
+    vertices: NDArray,
+    triangles: NDArray,
+    normals: NDArray,
+    colours: NDArray,
+    materials: NDArray,
+    eye: NDArray,
+    sun: NDArray,
+    up: NDArray,
+    light: NDArray,
+    shaded: NDArray,
 ) -> None:
-    """Write the colours (T, 3) of lit triangles to `shaded`; `eye`, `sun` and `up` (3,) are in body."""
+    """Write the colours (T, 3) of lit triangles to `shaded`; `eye`, `sun` and `up` (3,) are in body.
+
+    Those that look well away from the eye are left out: they are not drawn.
+    """
     for index in range(len(triangles)):
         normal, origin, material = normals[index], vertices[triangles[index, 0]], materials[index]
-        to_sun, upwards, cosine, distance, sun_up, eye_up, eye_sun = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        to_sun, upwards, cosine, distance, eye_up, eye_sun = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for axis in range(3):
             ray = eye[axis] - origin[axis]
             to_sun += normal[axis] * sun[axis]
@@ -40,11 +52,10 @@ def shade_triangles(
             distance += ray * ray
             eye_up += ray * up[axis]
             eye_sun += ray * sun[axis]
-            sun_up += sun[axis] * up[axis]
-        if cosine <= 0.0:
+        if cosine <= -0.5 * np.sqrt(distance):
             continue
         distance = np.sqrt(distance)
-        cosine, eye_up, eye_sun = cosine / distance, eye_up / distance, eye_sun / distance
+        cosine, eye_up, eye_sun = max(cosine / distance, 0.0), eye_up / distance, eye_sun / distance
         mirror, gleam = 0.0, 0.0
         if material == GLASS or material == PAINT:
             least = 0.25 if material == GLASS else 0.03
@@ -69,22 +80,6 @@ def shade_triangles(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sample_ground(x, y, packed, start, height, width):  # noqa: ANN001, ANN202
-    """Return 256 times the bilinear mean of packed RGB at column x and row y of one copy of the ground map."""
-    x, y = min(max(x, 0.0), width - 1.001), min(max(y, 0.0), height - 1.001)
-    column, row = int(x), int(y)
-    right, low = int((x - column) * 16.0), int((y - row) * 16.0)
-    here = start + row * width + column
-    one, two = np.int64(packed[here]), np.int64(packed[here + 1])
-    three, four = np.int64(packed[here + width]), np.int64(packed[here + width + 1])
-    a, b, c, d = (16 - right) * (16 - low), right * (16 - low), (16 - right) * low, right * low
-    # Red and blue lie 16 bits apart, so one product serves both.
-    both = (one & 0xFF00FF) * a + (two & 0xFF00FF) * b + (three & 0xFF00FF) * c + (four & 0xFF00FF) * d
-    green = (one >> 8 & 255) * a + (two >> 8 & 255) * b + (three >> 8 & 255) * c + (four >> 8 & 255) * d
-    return both & 0xFFFF, green, both >> 16
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _smooth(tile, x, y):  # noqa: ANN001, ANN202
     """Return the bilinear value of a periodic noise tile."""
     low_x, low_y = np.floor(x), np.floor(y)
@@ -94,31 +89,6 @@ def _smooth(tile, x, y):  # noqa: ANN001, ANN202
     above = tile[top, left] + (tile[top, right] - tile[top, left]) * x
     below = tile[bottom, left] + (tile[bottom, right] - tile[bottom, left]) * x
     return above + (below - above) * y
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _sky(x, y, up, sky, clouds, skyline, light):  # noqa: ANN001, ANN202
-    """Return the colour of the sky, or of the hills at the horizon, in the direction of a unit vector."""
-    level = min(max(up, 0.0) * 255.0, 254.999)
-    index = int(level)
-    share = level - index
-    far = 40.0 / (abs(up) + 0.12)
-    cover = light[WEATHER, CLOUDS]
-    cloud = min(max(_smooth(clouds, x * far, y * far) * 1.6 + 2.0 * cover - 0.9, 0.0), 1.0)
-    cloud *= 0.75 * min(1.0, up * 6.0 + 0.25)
-    red = sky[index, 0] + (sky[index + 1, 0] - sky[index, 0]) * share
-    green = sky[index, 1] + (sky[index + 1, 1] - sky[index, 1]) * share
-    blue = sky[index, 2] + (sky[index + 1, 2] - sky[index, 2]) * share
-    red += cloud * (light[CLOUD, 0] - red)
-    green += cloud * (light[CLOUD, 1] - green)
-    blue += cloud * (light[CLOUD, 2] - blue)
-    if up < _HILLS:
-        turn = (np.arctan2(y, x) / (2.0 * np.pi) + 0.5) * SKYLINE_SIZE
-        if up < skyline[int(turn) & (SKYLINE_SIZE - 1)]:
-            red += 0.45 * (28.0 * (light[SUN, 0] + light[SKY, 0]) - red)
-            green += 0.45 * (35.0 * (light[SUN, 1] + light[SKY, 1]) - green)
-            blue += 0.45 * (31.0 * (light[SUN, 2] + light[SKY, 2]) - blue)
-    return red, green, blue
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -132,17 +102,42 @@ def _first_ray(rays, row):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _sky(x, y, z, sky, clouds, light):  # noqa: ANN001, ANN202
+    """Return the colour of the sky in a direction, the sine of its elevation, and its azimuth on the skyline."""
+    scale = 1.0 / np.sqrt(x * x + y * y + z * z)
+    up = z * scale
+    level = min(max(up, 0.0) * 255.0, 254.999)
+    index = int(level)
+    share = level - index
+    far = 28.0 * scale / (abs(up) + 0.12)
+    cloud = min(max(_smooth(clouds, x * far, y * far) * 1.6 + 2.0 * light[WEATHER, CLOUDS] - 0.9, 0.0), 1.0)
+    cloud *= 0.75 * min(1.0, abs(up) * 6.0 + 0.25)
+    red = sky[index, 0] + (sky[index + 1, 0] - sky[index, 0]) * share
+    green = sky[index, 1] + (sky[index + 1, 1] - sky[index, 1]) * share
+    blue = sky[index, 2] + (sky[index + 1, 2] - sky[index, 2]) * share
+    red += cloud * (light[CLOUD, 0] - red)
+    green += cloud * (light[CLOUD, 1] - green)
+    blue += cloud * (light[CLOUD, 2] - blue)
+    turn = (np.arctan2(y, x) / (2.0 * np.pi) + 0.5) * SKYLINE_SIZE if up < 2.0 * _HILLS else 0.0
+    return red, green, blue, up, turn
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: ANN001, ANN202
-    """Colour the sky of one row into `line` (W, 3); `surface` (W,) tells where something stands before it."""
+    """Colour the sky of one row into `line` (3 W,); `surface` (W,) tells where something stands before it.
+
+    Between points a hundredth of the width apart everything is interpolated. Hills stand at the horizon.
+    """
     sky, clouds, skyline, _ = air
     width = len(surface)
     x0, y0, z0 = _first_ray(rays, row)
     dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
-    lowest, highest = min(z0, z0 + width * dz), max(z0, z0 + width * dz)
-    if highest < 0.0 and eye_height > 0.0:
+    if max(z0, z0 + width * dz) < 0.0 and eye_height > 0.0:
         return
-    step = 1 if lowest < 2.0 * _HILLS else _SKY_STEP
-    known, red, green, blue = -1, 0.0, 0.0, 0.0
+    hill_red, hill_green = 12.6 * (light[SUN, 0] + light[SKY, 0]), 15.8 * (light[SUN, 1] + light[SKY, 1])
+    hill_blue = 14.0 * (light[SUN, 2] + light[SKY, 2])
+    known, old = -1, (0.0, 0.0, 0.0, 0.0, 0.0)
+    step = max(width // _SKY_STEPS, 4)
     for start in range(0, width, step):
         end = min(start + step, width)
         anything = False
@@ -151,24 +146,36 @@ def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: 
         if not anything:
             continue
         if known != start:
-            x, y, z = x0 + start * dx, y0 + start * dy, z0 + start * dz
-            scale = 1.0 / np.sqrt(x * x + y * y + z * z)
-            red, green, blue = _sky(x * scale, y * scale, z * scale, sky, clouds, skyline, light)
-        if step == 1:
-            line[start, 0], line[start, 1], line[start, 2] = red, green, blue
-            depth[start] = np.inf
-            continue
-        x, y, z = x0 + end * dx, y0 + end * dy, z0 + end * dz
-        scale = 1.0 / np.sqrt(x * x + y * y + z * z)
-        next_red, next_green, next_blue = _sky(x * scale, y * scale, z * scale, sky, clouds, skyline, light)
+            old = _sky(x0 + start * dx, y0 + start * dy, z0 + start * dz, sky, clouds, light)
+        new = _sky(x0 + end * dx, y0 + end * dy, z0 + end * dz, sky, clouds, light)
+        bend = new[4] - old[4]
+        bend -= SKYLINE_SIZE * np.round(bend / SKYLINE_SIZE)
         for column in range(start, end):
             if surface[column] < 0:
-                share = (column - start) / step
-                line[column, 0] = red + (next_red - red) * share
-                line[column, 1] = green + (next_green - green) * share
-                line[column, 2] = blue + (next_blue - blue) * share
+                share = (column - start) / (end - start)
+                red, green, blue = _between(old, new, share)
+                up = old[3] + (new[3] - old[3]) * share
+                if up < _HILLS and up < _height_of_hills(skyline, old[4] + bend * share):
+                    red, green, blue = 0.55 * red + hill_red, 0.55 * green + hill_green, 0.55 * blue + hill_blue
+                line[3 * column], line[3 * column + 1], line[3 * column + 2] = red, green, blue
                 depth[column] = np.inf
-        known, red, green, blue = end, next_red, next_green, next_blue
+        known, old = end, new
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _height_of_hills(skyline, turn):  # noqa: ANN001, ANN202
+    low = np.floor(turn)
+    left, right = skyline[int(low) & (SKYLINE_SIZE - 1)], skyline[int(low + 1.0) & (SKYLINE_SIZE - 1)]
+    return left + (right - left) * (turn - low)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _between(old, new, share):  # noqa: ANN001, ANN202
+    return (
+        old[0] + (new[0] - old[0]) * share,
+        old[1] + (new[1] - old[1]) * share,
+        old[2] + (new[2] - old[2]) * share,
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -184,59 +191,117 @@ def _copy_of_map(depth, focal, height, metres, levels):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _ground_row(row, rays, eye, ground, haze, light, surface, shade, depths, line):  # noqa: ANN001, ANN202
-    """Colour the ground of one row into `line` (W, 3)."""
-    packed, places, origin, grain = ground
-    if eye[2] <= 0.0:
-        return
-    eye_x, eye_y, height = eye[0], eye[1], eye[2]
-    left, low, metres, focal = origin[0], origin[1], origin[2], origin[4]
+def _meet_ground(start, count, rays, row, eye, origin, depth, east, north):  # noqa: ANN001, ANN202
+    """Write the depths (count,) at which pixels from column `start` on meet the ground, and where, from the map's rim.
+
+    What looks above the horizon gets a depth of 1e6 m or more.
+    """
     x0, y0, z0 = _first_ray(rays, row)
     dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
-    far_red, far_green, far_blue = light[HORIZON, 0], light[HORIZON, 1], light[HORIZON, 2]
-    sky_red, sky_green, sky_blue = light[SKY, 0], light[SKY, 1], light[SKY, 2]
-    sun_red, sun_green, sun_blue = light[SUN, 0] * origin[3], light[SUN, 1] * origin[3], light[SUN, 2] * origin[3]
-    wet, dark = light[WEATHER, WETNESS], 1.0 - 0.3 * light[WEATHER, WETNESS]
-    start, rows, columns, inverse, offset, until = 0, 0, 0, 1.0, 0.0, 0
-    for column in range(len(surface)):
-        z = z0 + column * dz
-        if surface[column] >= 0 or z >= 0.0:
+    height, from_x, from_y = eye[2], eye[0] - origin[0], eye[1] - origin[1]
+    for index in range(count):
+        column = float(start + index)
+        distance = height / max(-(z0 + column * dz), 1e-6)
+        depth[index] = distance
+        east[index] = from_x + distance * (x0 + column * dx)
+        north[index] = from_y + distance * (y0 + column * dy)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sample_ground(count, stride, scale, offset, packed, place, east, north, albedo):  # noqa: ANN001, ANN202
+    """Write 256 times the bilinear means (3, count) of packed RGB of one copy of the ground map."""
+    start, rows, columns = place
+    right_rim, low_rim = columns - 1.001, rows - 1.001
+    for index in range(0, count, stride):
+        x = min(max(east[index] * scale - offset, 0.0), right_rim)
+        y = min(max(north[index] * scale - offset, 0.0), low_rim)
+        column, row = int(x), int(y)
+        right, low = int((x - column) * 16.0), int((y - row) * 16.0)
+        # Unsigned, so that no index is looked at for being negative.
+        here = np.uintp(start + row * columns + column)
+        below = here + np.uintp(columns)
+        one, two = np.int64(packed[here]), np.int64(packed[here + np.uintp(1)])
+        three, four = np.int64(packed[below]), np.int64(packed[below + np.uintp(1)])
+        a, b, c, d = (16 - right) * (16 - low), right * (16 - low), (16 - right) * low, right * low
+        # Red and blue lie 16 bits apart, so one product serves both.
+        both = (one & 0xFF00FF) * a + (two & 0xFF00FF) * b + (three & 0xFF00FF) * c + (four & 0xFF00FF) * d
+        green = (one >> 8 & 255) * a + (two >> 8 & 255) * b + (three >> 8 & 255) * c + (four >> 8 & 255) * d
+        albedo[0, index], albedo[1, index], albedo[2, index] = both & 0xFFFF, green, both >> 16
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _roughen(count, stride, grain, depth, east, north, albedo):  # noqa: ANN001, ANN202
+    """Multiply the albedo by the grain of the ground, which fades with the depth; grass is rougher than the road."""
+    for index in range(0, count, stride):
+        distance = depth[index]
+        if distance > 60.0:
             continue
-        depth = -height / z
-        ray_x, ray_y = x0 + column * dx, y0 + column * dy
-        x, y = eye_x + depth * ray_x, eye_y + depth * ray_y
-        if column >= until:
-            level = _copy_of_map(depth, focal, height, metres, len(places))
-            start, rows, columns = places[level, 0], places[level, 1], places[level, 2]
-            inverse = 1.0 / (metres * (1 << level))
-            offset = 0.5 - 0.5 / (1 << level)
-            until = column + _BLOCK
-        red, green, blue = _sample_ground(
-            (x - left) * inverse - offset, (y - low) * inverse - offset, packed, start, rows, columns
+        x, y = east[index] + 4096.0, north[index] + 4096.0
+        rough = grain[int(y * 7.0) & _MASK, int(x * 7.0) & _MASK] * (0.6 - distance * 0.01)
+        if distance < 22.0:
+            rough += grain[int(y * 40.0) & _MASK, int(x * 40.0) & _MASK] * (1.0 - distance * (1.0 / 22.0))
+        factor = np.float32(1.0 + rough * (0.45 if albedo[1, index] > albedo[0, index] + 1500.0 else 0.16))
+        albedo[0, index] *= factor
+        albedo[1, index] *= factor
+        albedo[2, index] *= factor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ground_row(row, rays, eye, ground, haze, light, surface, shade, depths, line, scratch):  # noqa: ANN001, ANN202
+    """Colour the ground of one row into `line` (3 W,), block by block; `scratch` is (4, _BLOCK) and (3, _BLOCK)."""
+    packed, places, origin, grain, lit = ground
+    _, _, z0 = _first_ray(rays, row)
+    dz, width = rays[2, 0], len(surface)
+    if eye[2] <= 0.0 or min(z0, z0 + width * dz) >= 0.0:
+        return
+    depth, east, north, clear, albedo = scratch[0][0], scratch[0][1], scratch[0][2], scratch[0][3], scratch[1]
+    for start in range(0, width, _BLOCK):
+        count = min(_BLOCK, width - start)
+        anything = False
+        for column in range(start, start + count):
+            anything |= surface[column] < 0
+        if not anything:
+            continue
+        _meet_ground(start, count, rays, row, eye, origin, depth, east, north)
+        level = _copy_of_map(min(depth[0], depth[count - 1]), origin[3], eye[2], origin[2], len(places))
+        place = (places[level, 0], places[level, 1], places[level, 2])
+        size = 1 << level
+        # Close by, a pixel is smaller than any grain: every other one will do.
+        stride = 2 if max(depth[0], depth[count - 1]) < _FINE * origin[3] else 1
+        _sample_ground(count, stride, 1.0 / (origin[2] * size), 0.5 - 0.5 / size, packed, place, east, north, albedo)
+        _roughen(count, stride, grain, depth, east, north, albedo)
+        for index in range(count):
+            clear[index] = haze[min(int(depth[index] * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
+        if light[WEATHER, WETNESS] > 0.0:
+            _mirror_sky(start, count, rays, row, light[WEATHER, WETNESS], clear)
+        _light_ground(
+            start, count, stride, z0, dz, surface, shade, lit, light[HORIZON], depth, clear, albedo, depths, line
         )
-        strength = 0.45 / 256 if green > red + 1500 else 0.16 / 256
-        factor = 1.0 / 256
-        if depth < 60.0:
-            rough = 0.6 * grain[int(np.floor(y * 7.0)) & _MASK, int(np.floor(x * 7.0)) & _MASK] * (1.0 - depth / 60.0)
-            if depth < 22.0:
-                fine = grain[int(np.floor(y * 40.0)) & _MASK, int(np.floor(x * 40.0)) & _MASK]
-                rough += fine * (1.0 - depth / 22.0)
-            factor += rough * strength
-        open_sky = (127 - (shade[column] & OCCLUSION_MASK)) * (1.0 / 127.0)
-        sun = open_sky if shade[column] < SUN_SHADOW else 0.0
-        factor *= dark
-        shown_red = red * factor * (sun_red * sun + sky_red * open_sky)
-        shown_green = green * factor * (sun_green * sun + sky_green * open_sky)
-        shown_blue = blue * factor * (sun_blue * sun + sky_blue * open_sky)
-        clear = haze[min(int(depth * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
-        if wet > 0.0:
-            # Wet ground mirrors the sky at the horizon, the more the flatter the view.
-            rest = 1.0 + z / np.sqrt(ray_x * ray_x + ray_y * ray_y + z * z)
-            clear *= 1.0 - wet * rest * rest * rest * rest * rest * open_sky
-        line[column, 0] = far_red + (shown_red - far_red) * clear
-        line[column, 1] = far_green + (shown_green - far_green) * clear
-        line[column, 2] = far_blue + (shown_blue - far_blue) * clear
-        depths[column] = depth
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mirror_sky(start, count, rays, row, wet, clear):  # noqa: ANN001, ANN202
+    """Take from `clear` what wet ground shows of the horizon instead of itself: the more, the flatter the view."""
+    x0, y0, z0 = _first_ray(rays, row)
+    for index in range(count):
+        column = float(start + index)
+        x, y, z = x0 + column * rays[0, 0], y0 + column * rays[1, 0], z0 + column * rays[2, 0]
+        rest = 1.0 + min(z, 0.0) / np.sqrt(x * x + y * y + z * z)
+        clear[index] *= 1.0 - wet * rest * rest * rest * rest * rest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _light_ground(start, count, stride, z0, dz, surface, shade, lit, horizon, depth, clear, albedo, depths, line):  # noqa: ANN001, ANN202
+    """Write depths and colours of the ground where it is seen; `lit` (256, 3) is the light by value of `shade`."""
+    far_red, far_green, far_blue = horizon[0], horizon[1], horizon[2]
+    for index in range(count):
+        column = start + index
+        if surface[column] < 0 and z0 + column * dz < 0.0:
+            depths[column] = depth[index]
+            kind, share, known = shade[column], clear[index], index & -stride
+            line[3 * column] = far_red + (albedo[0, known] * lit[kind, 0] - far_red) * share
+            line[3 * column + 1] = far_green + (albedo[1, known] * lit[kind, 1] - far_green) * share
+            line[3 * column + 2] = far_blue + (albedo[2, known] * lit[kind, 2] - far_blue) * share
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -251,70 +316,81 @@ def _texture(x, y, z, depth, material, clouds, grain):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, line, counts, boxes):  # noqa: ANN001, ANN202
-    """Colour the triangles of one row into `line` (W, 3), name their owners and count what is seen of them."""
+def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, line):  # noqa: ANN001, ANN202
+    """Colour the triangles of one row into `line` (3 W,), and name their owners."""
     colours, materials, slots, identities = table
     clouds, grain = textures
     far_red, far_green, far_blue = light[HORIZON, 0], light[HORIZON, 1], light[HORIZON, 2]
     x0, y0, z0 = _first_ray(rays, row)
-    last, ident = -1, 0
+    dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
+    eye_x, eye_y, eye_z = eye[0], eye[1], eye[2]
     for column in range(len(surface)):
         index = surface[column]
         if index < 0:
             surface[column] = 0
-            last = -1
             continue
         depth = 1.0 / depths[column]
         depths[column] = depth
-        slot = slots[index]
-        if slot != last:
-            ident = identities[slot]
-            boxes[slot, 0], boxes[slot, 1] = min(boxes[slot, 0], column), min(boxes[slot, 1], row)
-            boxes[slot, 3] = max(boxes[slot, 3], row)
-            last = slot
-        boxes[slot, 2] = max(boxes[slot, 2], column)
-        counts[slot] += 1
-        surface[column] = ident
-        above = eye[2] + depth * (z0 + column * rays[2, 0])
+        surface[column] = identities[slots[index]]
+        above = eye_z + depth * (z0 + column * dz)
         factor = 0.8 + 0.2 * min(max(above, 0.0), 1.0)  # less light reaches what is close to the ground
         material = materials[index]
         if material >= MASONRY:
-            x, y = eye[0] + depth * (x0 + column * rays[0, 0]), eye[1] + depth * (y0 + column * rays[1, 0])
+            x, y = eye_x + depth * (x0 + column * dx), eye_y + depth * (y0 + column * dy)
             factor *= _texture(x, y, above, depth, material, clouds, grain)
         clear = haze[min(int(depth * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
-        line[column, 0] = far_red + (colours[index, 0] * factor - far_red) * clear
-        line[column, 1] = far_green + (colours[index, 1] * factor - far_green) * clear
-        line[column, 2] = far_blue + (colours[index, 2] * factor - far_blue) * clear
+        line[3 * column + 0] = far_red + (colours[index, 0] * factor - far_red) * clear
+        line[3 * column + 1] = far_green + (colours[index, 1] * factor - far_green) * clear
+        line[3 * column + 2] = far_blue + (colours[index, 2] * factor - far_blue) * clear
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def colour_pixels(
-    inverse_depth: NDArray, surface: NDArray, shade: NDArray, table: tuple, rays: NDArray, eye: NDArray,
-    ground: tuple, air: tuple, light: NDArray, noise: NDArray, first_noise: NDArray, image: NDArray,
-    counts: NDArray, boxes: NDArray,
+    inverse_depth: NDArray,
+    surface: NDArray,
+    shade: NDArray,
+    table: tuple,
+    rays: NDArray,
+    eye: NDArray,
+    ground: tuple,
+    air: tuple,
+    light: NDArray,
+    noise: NDArray,
+    first_noise: NDArray,
+    image: NDArray,
+    counts: NDArray,
+    boxes: NDArray,
 ) -> None:
     """Write `image`, turn `inverse_depth` into depth and `surface` into identities, and count what is seen.
 
     `table` is (colours (T, 3), materials (T,), slots (T,), identities by slot), `rays` (3, 3) maps (column, row, 1) to
-    directions in world of depth 1, `ground` is (packed, places, (x, y, metres, sine of the sun's height, focal length),
-    grain), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4) of first and last
-    column and row of each slot are filled in.
+    directions in world of depth 1, `ground` is (packed, places, (x, y, metres, focal length), grain, light by value of
+    `shade` (256, 3)), `air` is (sky table, clouds, skyline, haze table). `counts` (S,) and `boxes` (S, 4), the first
+    and last column and row, are filled in by slot.
     """
     height, width = surface.shape
     haze, textures = air[3], (air[1], ground[3])
-    line = np.empty((width, 3), np.float32)
-    fall = np.float32(light[WEATHER, VIGNETTE] / (0.25 * (width * width + height * height)))
-    bend = np.empty(width, np.float32)
-    for column in range(width):
-        bend[column] = fall * (column - 0.5 * width) ** 2
+    line = np.empty(3 * width, np.float32)
+    scratch = (np.empty((4, _BLOCK)), np.empty((3, _BLOCK), np.float32))
+    fall = light[WEATHER, VIGNETTE] / (0.25 * (width * width + height * height))
+    bend = np.empty(3 * width, np.float32)
+    for index in range(3 * width):
+        bend[index] = fall * (index // 3 - 0.5 * width) ** 2
     for row in range(height):
         names, depths = surface[row], inverse_depth[row]
         _sky_row(row, rays, eye[2], air, light, names, depths, line)
-        _ground_row(row, rays, eye, ground, haze, light, names, shade[row], depths, line)
-        _surface_row(row, rays, eye, table, textures, haze, light, names, depths, line, counts, boxes)
-        start, rest = first_noise[row], np.float32(1.0 - fall * (row - 0.5 * height) ** 2)
-        for column in range(width):
-            factor = rest - bend[column]
-            for channel in range(3):
-                value = line[column, channel] * factor + noise[start + 3 * column + channel]
-                image[row, column, channel] = np.uint8(min(max(value, np.float32(0.0)), np.float32(255.0)))
+        _ground_row(row, rays, eye, ground, haze, light, names, shade[row], depths, line, scratch)
+        count_row(row, names, table[2], counts, boxes)
+        _surface_row(row, rays, eye, table, textures, haze, light, names, depths, line)
+        centre = np.float32(1.0 - fall * (row - 0.5 * height) ** 2)
+        _finish(line, centre, bend, noise[first_noise[row] : first_noise[row] + 3 * width], image[row])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish(line, centre, bend, noise, pixels):  # noqa: ANN001, ANN202
+    """Write one row of bytes, with vignette and noise."""
+    pixels = pixels.reshape(-1)
+    zero, most = np.float32(0.0), np.float32(255.0)
+    for index in range(len(line)):
+        value = line[index] * (centre - bend[index]) + noise[index]
+        pixels[index] = np.uint8(np.int32(min(max(value, zero), most)))

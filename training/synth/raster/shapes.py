@@ -27,6 +27,19 @@ VARIANTS = {
     "traffic_cone": CONE_VARIANTS,
     "barrier": BARRIER_VARIANTS,
 }
+# Mean length, width, height in m of the classes in nuScenes, as published with many detectors.
+TYPICAL_SIZES = {
+    "car": (4.63, 1.97, 1.74),
+    "truck": (6.93, 2.51, 2.84),
+    "bus": (10.5, 2.94, 3.47),
+    "trailer": (12.29, 2.90, 3.87),
+    "construction_vehicle": (6.37, 2.85, 3.19),
+    "pedestrian": (0.73, 0.67, 1.77),
+    "motorcycle": (2.11, 0.77, 1.47),
+    "bicycle": (1.70, 0.60, 1.28),
+    "traffic_cone": (0.41, 0.41, 1.07),
+    "barrier": (0.50, 2.53, 0.98),
+}
 STRUCTURE_KINDS = tuple(STRUCTURES)
 _PHASES = 16  # poses in one cycle of steps or pedals; between them nobody sees a difference
 _LONGEST_STRIDE = (0.25, 0.75)
@@ -37,7 +50,14 @@ Colour = tuple[float, float, float]
 
 
 def object_mesh(
-    kind: str, variant: int, size: Size, colour: Colour, rng_seed: int, phase: float = 0.0, *, family: str = "train",
+    kind: str,
+    variant: int,
+    size: Size,
+    colour: Colour,
+    rng_seed: int,
+    phase: float = 0.0,
+    *,
+    family: str = "train",
     with_rider: bool | None = None,
 ) -> Mesh:
     """Return the mesh of one thing of a detection class, whose bounds are exactly `size` (length, width, height).
@@ -79,15 +99,25 @@ def _object_mesh(
 
 
 def _walker(variant: int, size: Size, colour: Colour, seed: int, phase: float, family: str) -> Mesh:
-    def at(moment: float) -> Mesh:
-        rng = np.random.default_rng([seed, 3])
-        return pedestrian(variant, np.array(size), np.array(colour), rng, family, moment)
-
-    mesh = at(phase)
+    mesh = _at_phase(variant, size, colour, seed, phase, family)
     # Legs together are no reason to stretch the body: the length is that of the longest stride.
-    reach = max(float(np.abs(item.vertices[:, 0]).max()) for item in (mesh, *map(at, _LONGEST_STRIDE)))
+    reach = max(_reach(mesh), _stride_reach(variant, size, colour, seed, family))
     low, high = (corner.astype(np.float64) for corner in mesh.bounds)
     return fit(mesh, size, (-reach, *low[1:]), (reach, *high[1:]))
+
+
+def _at_phase(variant: int, size: Size, colour: Colour, seed: int, phase: float, family: str) -> Mesh:
+    rng = np.random.default_rng([seed, 3])
+    return pedestrian(variant, np.array(size), np.array(colour), rng, family, phase)
+
+
+@lru_cache(maxsize=512)
+def _stride_reach(variant: int, size: Size, colour: Colour, seed: int, family: str) -> float:
+    return max(_reach(_at_phase(variant, size, colour, seed, phase, family)) for phase in _LONGEST_STRIDE)
+
+
+def _reach(mesh: Mesh) -> float:
+    return float(np.abs(mesh.vertices[:, 0]).max())
 
 
 def structure_mesh(kind: str, seed: int, size: Size, *, family: str = "train") -> Mesh:

@@ -44,18 +44,45 @@ def building(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     frame = facade * 0.6 + 90 if rng.random() < 0.5 else facade * 0.55
     for side, axis, sign in _SIDES:
         span = width if axis == 0 else length
-        parts += _windows(side, sign * size[axis] / 2, span, eaves / storeys, storeys, (wide, pitch, tall), shop, banded, frame, palette, rng)
-    parts.append(_gable(length, width, eaves, height, _pick(rng, palette.roofs), facade) if gabled else _flat_roof(size, eaves, facade, rng))
+        parts += _windows(
+            side,
+            sign * size[axis] / 2,
+            span,
+            eaves / storeys,
+            storeys,
+            (wide, pitch, tall),
+            shop,
+            banded,
+            frame,
+            palette,
+            rng,
+        )
+    parts.append(
+        _gable(length, width, eaves, height, _pick(rng, palette.roofs), facade)
+        if gabled
+        else _flat_roof(size, eaves, facade, rng)
+    )
     return merge(parts)
 
 
 def _plinth(length: float, width: float, colour: Array) -> Mesh:
-    return boxes((-length / 2 - 0.06, -width / 2 - 0.06, 0), (length / 2 + 0.06, width / 2 + 0.06, 0.5), colour, MASONRY)
+    return boxes(
+        (-length / 2 - 0.06, -width / 2 - 0.06, 0), (length / 2 + 0.06, width / 2 + 0.06, 0.5), colour, MASONRY
+    )
 
 
 def _windows(
-    side: str, at: float, span: float, storey: float, storeys: int, shape: tuple, shop: bool, banded: bool, frame: Array,
-    palette: Palette, rng: np.random.Generator,
+    side: str,
+    at: float,
+    span: float,
+    storey: float,
+    storeys: int,
+    shape: tuple,
+    shop: bool,
+    banded: bool,
+    frame: Array,
+    palette: Palette,
+    rng: np.random.Generator,
 ) -> list[Mesh]:
     """One side's windows: frames with darker panes; some shine. The lowest row may be shop windows."""
     wide, pitch, tall = shape
@@ -78,7 +105,9 @@ def _windows(
         board = _pick(rng, palette.boxes)
         wide_pane = np.stack([middles - 0.42 * (span - 0.6) / count, middles + 0.42 * (span - 0.6) / count], axis=1)
         parts.append(plates(side, at + 2 * out, wide_pane, [(0.5, 0.74 * storey)] * count, GLASS_TINT, GLASS))
-        parts.append(plates(side, at + 2.5 * out, (-span / 2 + 0.2, span / 2 - 0.2), (0.78 * storey, 0.98 * storey), board))
+        parts.append(
+            plates(side, at + 2.5 * out, (-span / 2 + 0.2, span / 2 - 0.2), (0.78 * storey, 0.98 * storey), board)
+        )
     elif side in ("front", "left", "right"):
         parts.append(plates(side, at + 3 * out, (-0.6, 0.6), (0.0, min(2.2, 0.8 * storey)), (84, 60, 44)))
     return parts
@@ -86,18 +115,34 @@ def _windows(
 
 def _gable(length: float, width: float, eaves: float, top: float, colour: Array, facade: Array) -> Mesh:
     x, y = length / 2 + 0.3, width / 2 + 0.4
-    vertices = [(-x, -y, eaves - 0.1), (x, -y, eaves - 0.1), (x, 0, top), (-x, 0, top), (-x, y, eaves - 0.1), (x, y, eaves - 0.1)]
+    vertices = [
+        (-x, -y, eaves - 0.1),
+        (x, -y, eaves - 0.1),
+        (x, 0, top),
+        (-x, 0, top),
+        (-x, y, eaves - 0.1),
+        (x, y, eaves - 0.1),
+    ]
     slopes = doubled(from_quads(vertices, [(0, 1, 2, 3), (4, 3, 2, 5)], colour, MASONRY))
     ends = [(-length / 2, -y + 0.4, eaves), (-length / 2, y - 0.4, eaves), (-length / 2, 0, top - 0.25)]
     ends += [(-a, b, c) for a, b, c in ends]
     walls = from_quads(ends, [(0, 2, 1, 1), (3, 4, 5, 5)], facade, MASONRY)
-    chimney = boxes((length * 0.2, -0.3 - width * 0.15, eaves), (length * 0.2 + 0.7, 0.3 - width * 0.15, top + 0.6), colour * 0.8, MASONRY)
+    chimney = boxes(
+        (length * 0.2, -0.3 - width * 0.15, eaves),
+        (length * 0.2 + 0.7, 0.3 - width * 0.15, top + 0.6),
+        colour * 0.8,
+        MASONRY,
+    )
     return merge([slopes, walls, chimney])
 
 
 def _flat_roof(size: Array, eaves: float, facade: Array, rng: np.random.Generator) -> Mesh:
     length, width, height = size
-    rim = boxes((-length / 2 - 0.12, -width / 2 - 0.12, eaves), (length / 2 + 0.12, width / 2 + 0.12, eaves + 0.5), facade * 0.85)
+    rim = boxes(
+        (-length / 2 - 0.12, -width / 2 - 0.12, eaves),
+        (length / 2 + 0.12, width / 2 + 0.12, eaves + 0.5),
+        facade * 0.85,
+    )
     x, y = rng.uniform(-0.25, 0.1) * length, rng.uniform(-0.2, 0.1) * width
     plant = boxes((x, y, eaves + 0.5), (x + 0.2 * length, y + 0.25 * width, height + 1.2), (150, 150, 152))
     return merge([rim, plant])
@@ -119,7 +164,12 @@ def tree(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     for index in range(blobs):
         middle = np.array([*rng.uniform(-0.16, 0.16, 2) * width * (blobs > 1), height * (0.68 if style == 0 else 0.58)])
         middle[2] += rng.uniform(-0.08, 0.1) * height * (blobs > 1)
-        radii = np.array([0.36 if blobs > 1 else 0.5] * 2 + [0.24 * height / width if style == 0 else 0.42 * height / width]) * width
+        radii = (
+            np.array(
+                [0.36 if blobs > 1 else 0.5] * 2 + [0.24 * height / width if style == 0 else 0.42 * height / width]
+            )
+            * width
+        )
         parts.append(_blob(middle, radii, green * rng.uniform(0.88, 1.1), rng, index))
     return merge(parts)
 
@@ -139,7 +189,13 @@ def bush(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     """Return a bush or a piece of hedge."""
     green = _pick(rng, PALETTES[family].leaves) * 0.9
     if size[0] > 2.5 * size[1]:
-        return boxes((-0.5, -0.5, 0), (0.5, 0.5, 1), [[green, green * 0.95, green, green * 0.95, green * 1.1, green]], FOLIAGE, taper=(0.97, 0.85))
+        return boxes(
+            (-0.5, -0.5, 0),
+            (0.5, 0.5, 1),
+            [[green, green * 0.95, green, green * 0.95, green * 1.1, green]],
+            FOLIAGE,
+            taper=(0.97, 0.85),
+        )
     return _blob(np.array([0, 0, 0.5]), np.array([0.5, 0.5, 0.55]), green, rng, 0)
 
 
@@ -151,7 +207,11 @@ def lamp_post(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     pole = tubes([(x, 0, 0)], [(x, 0, 0.97 * height)], [(0.09, 0.05)], grey, 6)
     foot = boxes((x - width / 2, -width / 2, 0), (x + width / 2, width / 2, 0.35), grey * 0.9)
     arm = tubes([(x, 0, 0.96 * height)], [(length / 2 - 0.3, 0, 0.99 * height)], 0.04, grey, 5)
-    head = boxes((length / 2 - 0.7, -width / 2, 0.97 * height), (length / 2, width / 2, height), [[grey] * 5 + [np.array((235, 232, 220))]])
+    head = boxes(
+        (length / 2 - 0.7, -width / 2, 0.97 * height),
+        (length / 2, width / 2, height),
+        [[grey] * 5 + [np.array((235, 232, 220))]],
+    )
     return merge([pole, foot, arm, head])
 
 
@@ -162,7 +222,9 @@ def sign(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     pole = tubes([(-0.02, 0, 0)], [(-0.02, 0, height)], 0.035, STEEL, 5)
     half, low = width / 2, height - width
     plate = boxes((0.0, -half, low), (0.03, half, height), [[edge, STEEL, (130, 132, 134), STEEL, STEEL, STEEL]])
-    inside = plates("front", 0.034, (-0.72 * half, 0.72 * half), (low + 0.14 * width, height - 0.14 * width), (232, 232, 228))
+    inside = plates(
+        "front", 0.034, (-0.72 * half, 0.72 * half), (low + 0.14 * width, height - 0.14 * width), (232, 232, 228)
+    )
     mark = plates("front", 0.037, (-0.15 * half, 0.15 * half), (low + 0.25 * width, height - 0.3 * width), DARK)
     return merge([pole, plate, inside, mark])
 
@@ -175,7 +237,14 @@ def traffic_light(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     lit = int(rng.integers(3))
     tones = [(210, 36, 30), (236, 170, 40), (60, 200, 110)]
     spots = [
-        plates("front", 0.125, (-0.1, 0.1), (height - 0.95 + 0.31 * (2 - i), height - 0.72 + 0.31 * (2 - i)), np.array(tone) * (1.0 if i == lit else 0.25), LAMP)
+        plates(
+            "front",
+            0.125,
+            (-0.1, 0.1),
+            (height - 0.95 + 0.31 * (2 - i), height - 0.72 + 0.31 * (2 - i)),
+            np.array(tone) * (1.0 if i == lit else 0.25),
+            LAMP,
+        )
         for i, tone in enumerate(tones)
     ]
     return merge([pole, housing, *spots])
@@ -186,7 +255,9 @@ def wall(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     length, width, height = size
     colour = _pick(rng, PALETTES[family].facades) * 0.9
     body = boxes((-length / 2, -0.42 * width, 0), (length / 2, 0.42 * width, 0.93 * height), colour, MASONRY)
-    return merge([body, boxes((-length / 2, -width / 2, 0.93 * height), (length / 2, width / 2, height), colour * 0.75)])
+    return merge(
+        [body, boxes((-length / 2, -width / 2, 0.93 * height), (length / 2, width / 2, height), colour * 0.75)]
+    )
 
 
 def fence(size: Array, rng: np.random.Generator, family: str) -> Mesh:
@@ -195,9 +266,17 @@ def fence(size: Array, rng: np.random.Generator, family: str) -> Mesh:
     colour = _pick(rng, PALETTES[family].trunks) * 1.3 if rng.random() < 0.5 else np.array(STEEL, float)
     count = min(max(int(length / 0.45), 2), 30)
     places = np.linspace(-length / 2 + 0.05, length / 2 - 0.05, count)
-    pales = boxes([(x - 0.05, -0.2 * width, 0.1) for x in places], [(x + 0.05, 0.2 * width, height) for x in places], colour)
-    rails = boxes([(-length / 2, -width / 2, z) for z in (0.3 * height, 0.75 * height)], [(length / 2, 0, z + 0.09) for z in (0.3 * height, 0.75 * height)], colour * 0.85)
-    return merge([pales, rails, boxes((-length / 2, -width / 2, 0), (-length / 2 + 0.1, width / 2, height), colour * 0.8)])
+    pales = boxes(
+        [(x - 0.05, -0.2 * width, 0.1) for x in places], [(x + 0.05, 0.2 * width, height) for x in places], colour
+    )
+    rails = boxes(
+        [(-length / 2, -width / 2, z) for z in (0.3 * height, 0.75 * height)],
+        [(length / 2, 0, z + 0.09) for z in (0.3 * height, 0.75 * height)],
+        colour * 0.85,
+    )
+    return merge(
+        [pales, rails, boxes((-length / 2, -width / 2, 0), (-length / 2 + 0.1, width / 2, height), colour * 0.8)]
+    )
 
 
 STRUCTURES = {

@@ -3,7 +3,20 @@
 import numpy as np
 
 from streampetr_core.geometry import Array
-from training.synth.raster.mesh import GLASS, LAMP, PAINT, Mesh, boxes, from_quads, lathe, loft, merge, plates, tubes, wheels
+from training.synth.raster.mesh import (
+    GLASS,
+    LAMP,
+    PAINT,
+    Mesh,
+    boxes,
+    from_quads,
+    lathe,
+    loft,
+    merge,
+    plates,
+    tubes,
+    wheels,
+)
 from training.synth.raster.palette import DARK, GLASS_TINT, HEADLIGHT, INDICATOR, PALETTES, STEEL, TAIL_LIGHT
 
 MACHINE_VARIANTS, CONE_VARIANTS, BARRIER_VARIANTS = 4, 3, 4
@@ -25,7 +38,12 @@ def _cab(low: tuple, high: tuple, colour: Array) -> Mesh:
     glass = boxes(low, (high[0], high[1], high[2] - 0.12), GLASS_TINT, GLASS, taper=(0.92, 0.94))
     foot = boxes(low, (high[0] + 0.02, high[1] + 0.01, low[2] + 0.3 * (high[2] - low[2])), colour * 0.95, PAINT)
     middle = (x[0] + x[1]) / 2, (y[0] + y[1]) / 2
-    beacon = boxes((middle[0] - 0.08, middle[1] - 0.08, high[2]), (middle[0] + 0.08, middle[1] + 0.08, high[2] + 0.18), INDICATOR, LAMP)
+    beacon = boxes(
+        (middle[0] - 0.08, middle[1] - 0.08, high[2]),
+        (middle[0] + 0.08, middle[1] + 0.08, high[2] + 0.18),
+        INDICATOR,
+        LAMP,
+    )
     pillar = [(x[0] + 0.02, x[0] + 0.09), (x[1] - 0.12, x[1] - 0.05)]
     rows = [(low[2], high[2] - 0.1)] * 2
     posts = [plates("left", y[1] + 0.012, pillar, rows, DARK), plates("right", y[0] - 0.012, pillar, rows, DARK)]
@@ -39,7 +57,10 @@ def _arm(points: list[tuple], widths: list[float], thick: float, colour: Array) 
         along = (b - a) / np.linalg.norm(b - a)
         across = np.array([-along[1], along[0]])
         rings = [
-            [(p[0] + s * w * across[0], side * thick, p[1] + s * w * across[1]) for s, side in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
+            [
+                (p[0] + s * w * across[0], side * thick, p[1] + s * w * across[1])
+                for s, side in ((1, 1), (1, -1), (-1, -1), (-1, 1))
+            ]
             for p, w in ((a, start / 2), (b, end / 2))
         ]
         parts.append(loft(rings, colour, PAINT))
@@ -61,10 +82,27 @@ def _excavator(colour: Array, change: float) -> Mesh:
     stick = _arm([(3.0, 2.85), (3.55 + 0.5 * change, 1.0)], [0.42, 0.26], 0.13, colour)
     piston = tubes([(0.9, -0.25, 1.4), (1.8, 0, 3.35 + change)], [(1.9, -0.2, 2.5), (3.0, 0, 3.0)], 0.07, STEEL, 5)
     tip = 3.55 + 0.5 * change
-    bucket = _arm([(tip, 1.05), (tip + 0.15, 0.55), (tip - 0.45, 0.12)], [0.2, 0.55, 0.12], 0.55, np.array(STEEL, float) * 0.7)
+    bucket = _arm(
+        [(tip, 1.05), (tip + 0.15, 0.55), (tip - 0.45, 0.12)], [0.2, 0.55, 0.12], 0.55, np.array(STEEL, float) * 0.7
+    )
     lamps = boxes([(0.70, 0.35, 2.85), (0.70, 0.95, 2.85)], [(0.82, 0.55, 3.0), (0.82, 1.15, 3.0)], HEADLIGHT, LAMP)
     tail = plates("back", -2.46, [(-1.0, -0.7), (0.7, 1.0)], [(1.1, 1.3)] * 2, TAIL_LIGHT, LAMP)
-    return merge([*tracks, boxes((-0.9, -0.9, 0.5), (0.9, 0.9, 0.95), DARK), house, engine, weight, cab, boom, stick, piston, bucket, lamps, tail])
+    return merge(
+        [
+            *tracks,
+            boxes((-0.9, -0.9, 0.5), (0.9, 0.9, 0.95), DARK),
+            house,
+            engine,
+            weight,
+            cab,
+            boom,
+            stick,
+            piston,
+            bucket,
+            lamps,
+            tail,
+        ]
+    )
 
 
 def _loader(colour: Array, change: float) -> Mesh:
@@ -80,18 +118,48 @@ def _loader(colour: Array, change: float) -> Mesh:
         arms.append(Mesh(arm.vertices + np.float32((0, y, 0)), arm.triangles, arm.colours, arm.materials))
     profile = [(2.6, 1.3), (2.55, 0.15), (3.75, 0.05), (3.75, 0.14), (2.75, 0.35), (2.8, 1.25)]
     bucket = [[(x, y, z + change) for x, z in profile] for y in (-1.3, 1.3)]
-    sides = [from_quads([(2.6, y, 1.3 + change), (2.55, y, 0.15 + change), (3.75, y, 0.1 + change), (2.8, y, 1.3 + change)], [q], STEEL) for y in (-1.28, 1.28) for q in ((0, 1, 2, 3), (3, 2, 1, 0))]
+    sides = [
+        from_quads(
+            [(2.6, y, 1.3 + change), (2.55, y, 0.15 + change), (3.75, y, 0.1 + change), (2.8, y, 1.3 + change)],
+            [q],
+            STEEL,
+        )
+        for y in (-1.28, 1.28)
+        for q in ((0, 1, 2, 3), (3, 2, 1, 0))
+    ]
     grille = plates("back", -2.86, (-0.6, 0.6), (0.9, 1.6), DARK)
     tail = plates("back", -2.87, [(-0.8, -0.62), (0.62, 0.8)], [(1.4, 1.65)] * 2, TAIL_LIGHT, LAMP)
     lamps = boxes([(1.6, -0.7, 1.5), (1.6, 0.5, 1.5)], [(1.75, -0.5, 1.7), (1.75, 0.7, 1.7)], HEADLIGHT, LAMP)
-    fenders = boxes([(-2.2, y - 0.3, 1.58) for y in (-0.98, 0.98)], [(-0.8, y + 0.3, 1.66) for y in (-0.98, 0.98)], DARK)
+    fenders = boxes(
+        [(-2.2, y - 0.3, 1.58) for y in (-0.98, 0.98)], [(-0.8, y + 0.3, 1.66) for y in (-0.98, 0.98)], DARK
+    )
     exhaust = tubes([(-2.0, 0.4, 1.8)], [(-2.0, 0.4, 2.5)], 0.06, STEEL, 5)
-    return merge([tyres, rear, front, waist, cab, *arms, loft(bucket, np.array(STEEL, float) * 0.8), *sides, grille, tail, lamps, fenders, exhaust])
+    return merge(
+        [
+            tyres,
+            rear,
+            front,
+            waist,
+            cab,
+            *arms,
+            loft(bucket, np.array(STEEL, float) * 0.8),
+            *sides,
+            grille,
+            tail,
+            lamps,
+            fenders,
+            exhaust,
+        ]
+    )
 
 
 def _roller(colour: Array, change: float) -> Mesh:
     drum = tubes([(1.7, -1.0, 0.75)], [(1.7, 1.0, 0.75)], 0.75, (110, 112, 116), 16)
-    second = [wheels([(-1.6, y, 0.72) for y in (-0.8, 0.8)], 0.72, 0.5, 12)] if change == 0.0 else [tubes([(-1.6, -1.0, 0.75)], [(-1.6, 1.0, 0.75)], 0.75, (110, 112, 116), 16)]
+    second = (
+        [wheels([(-1.6, y, 0.72) for y in (-0.8, 0.8)], 0.72, 0.5, 12)]
+        if change == 0.0
+        else [tubes([(-1.6, -1.0, 0.75)], [(-1.6, 1.0, 0.75)], 0.75, (110, 112, 116), 16)]
+    )
     frame = boxes([(0.3, -1.14, 0.6), (0.3, 1.0, 0.6)], [(2.5, -1.0, 1.0), (2.5, 1.14, 1.0)], colour, PAINT)
     bridge = boxes((0.2, -1.1, 0.75), (0.75, 1.1, 1.35), colour, PAINT)
     rear = boxes((-2.6, -0.9, 0.8), (-0.4, 0.9, 1.75), colour, PAINT, taper=(0.9, 0.9))
@@ -143,7 +211,8 @@ def barrier(variant: int, rng: np.random.Generator, family: str) -> Mesh:
     if variant == 3:
         return _grille(own, 14 if family == "train" else 11)
     shapes = (
-        [(0.25, 0.0), (0.25, 0.08), (0.12, 0.35), (0.075, 1.0)], [(0.25, 0.0), (0.22, 0.25), (0.15, 0.4), (0.11, 1.0)],
+        [(0.25, 0.0), (0.25, 0.08), (0.12, 0.35), (0.075, 1.0)],
+        [(0.25, 0.0), (0.22, 0.25), (0.15, 0.4), (0.11, 1.0)],
     )
     outline = shapes[(family == "val") ^ (variant == 2)]
     ring = np.array(outline + [(-x, z) for x, z in outline[::-1]])
@@ -171,11 +240,23 @@ def _planks(own: Array, stripes: int) -> Mesh:
             y = -1.25 + step * index
             corners = [(y, low), (y + 0.55 * step, low), (min(y + 0.9 * step, 1.25), high), (y + 0.35 * step, high)]
             front = [(0.053, a, b) for a, b in corners]
-            parts += [from_quads(front, [(0, 1, 2, 3)], own), from_quads([(-0.053, a, b) for a, b in corners], [(3, 2, 1, 0)], own)]
+            parts += [
+                from_quads(front, [(0, 1, 2, 3)], own),
+                from_quads([(-0.053, a, b) for a, b in corners], [(3, 2, 1, 0)], own),
+            ]
     legs = [(x, y) for y in (-0.95, 0.95) for x in (-0.22, 0.22)]
     parts.append(tubes([(x, y, 0) for x, y in legs], [(0.2 * x, y, 0.95) for x, y in legs], 0.03, STEEL, 4))
-    parts.append(boxes([(-0.25, y - 0.05, 0) for y in (-0.95, 0.95)], [(0.25, y + 0.05, 0.06) for y in (-0.95, 0.95)], DARK))
-    parts.append(boxes([(-0.06, y - 0.07, 1.0) for y in (-0.95, 0.95)], [(0.06, y + 0.07, 1.14) for y in (-0.95, 0.95)], INDICATOR, LAMP))
+    parts.append(
+        boxes([(-0.25, y - 0.05, 0) for y in (-0.95, 0.95)], [(0.25, y + 0.05, 0.06) for y in (-0.95, 0.95)], DARK)
+    )
+    parts.append(
+        boxes(
+            [(-0.06, y - 0.07, 1.0) for y in (-0.95, 0.95)],
+            [(0.06, y + 0.07, 1.14) for y in (-0.95, 0.95)],
+            INDICATOR,
+            LAMP,
+        )
+    )
     return merge(parts)
 
 
@@ -187,10 +268,14 @@ def _grille(own: Array, bars: int) -> Mesh:
     thin = [((0, y, 0.15), (0, y, 0.97)) for y in np.linspace(-1.1, 1.1, bars)]
     board = boxes((-0.02, -1.15, 0.62), (0.02, 1.15, 0.85), [[own, own, own, own, own, own]])
     white = [(y, y + 0.22) for y in np.linspace(-1.05, 0.85, 5)]
-    return merge([
-        tubes([a for a, _ in frame], [b for _, b in frame], 0.03, (176, 178, 182), 4),
-        tubes([a for a, _ in thin], [b for _, b in thin], 0.012, (156, 158, 162), 3), board,
-        plates("front", 0.023, white, [(0.62, 0.85)] * 5, _WHITE), plates("back", -0.023, white, [(0.62, 0.85)] * 5, _WHITE),
-        boxes([(-0.25, y - 0.04, 0) for y in (-1.0, 1.0)], [(0.25, y + 0.04, 0.05) for y in (-1.0, 1.0)], STEEL),
-        tubes([(0, y, 0.03) for y in (-1.0, 1.0)], [(0, y, 0.2) for y in (-1.0, 1.0)], 0.03, STEEL, 4),
-    ])
+    return merge(
+        [
+            tubes([a for a, _ in frame], [b for _, b in frame], 0.03, (176, 178, 182), 4),
+            tubes([a for a, _ in thin], [b for _, b in thin], 0.012, (156, 158, 162), 3),
+            board,
+            plates("front", 0.023, white, [(0.62, 0.85)] * 5, _WHITE),
+            plates("back", -0.023, white, [(0.62, 0.85)] * 5, _WHITE),
+            boxes([(-0.25, y - 0.04, 0) for y in (-1.0, 1.0)], [(0.25, y + 0.04, 0.05) for y in (-1.0, 1.0)], STEEL),
+            tubes([(0, y, 0.03) for y in (-1.0, 1.0)], [(0, y, 0.2) for y in (-1.0, 1.0)], 0.03, STEEL, 4),
+        ]
+    )
