@@ -25,6 +25,7 @@ NUSCENES_CLASSES = (
 )
 BACKBONES = ("resnet18", "resnet50", "vovnet99")
 CHANNEL_ORDERS = ("rgb", "bgr")
+_WORDS = {"models": "model configuration", "recipes": "recipe"}  # what the files in a folder of config/ are
 _NUMBERS_IN = {"pixel_mean": 3, "pixel_std": 3, "detection_range": 6, "position_range": 6}
 _LOWEST = {"num_propagated": 0, "num_depth_bins": 35}  # the published cone of a token takes the 35th bin; others: 1
 
@@ -125,8 +126,22 @@ def _typed(value: Any, kind: Any, key: str, source: str) -> Any:
 
 def load_config(name_or_path: str | Path) -> ModelConfig:
     """Read a model configuration: a YAML file, or the name of one that ships with the package."""
-    path = _find(name_or_path)
-    return config_from_dict(_read_with_base(path), str(path))
+    path = find_config(name_or_path)
+    values = {key: value for level in read_with_bases(path) for key, value in level.items()}
+    return config_from_dict({**values, "name": path.stem}, str(path))
+
+
+def find_config(name_or_path: str | Path, kind: str = "models") -> Path:
+    """Return the file of a configuration of a kind (see `shipped_config_paths`), given as a path or by its name."""
+    path, word = Path(name_or_path), _WORDS[kind]
+    if path.suffix == ".yaml":
+        if path.is_file():
+            return path
+        raise StreampetrError(f"{path}: no such {word} file")
+    shipped = {candidate.stem: candidate for candidate in shipped_config_paths(kind)}
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    raise StreampetrError(f"no {word} '{name_or_path}'; there are {', '.join(shipped) or 'none installed'}")
 
 
 def shipped_config_paths(kind: str = "models") -> list[Path]:
@@ -134,7 +149,11 @@ def shipped_config_paths(kind: str = "models") -> list[Path]:
     return sorted(path for folder in _config_folders(kind) for path in folder.glob("*.yaml"))
 
 
-def _read_with_base(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_with_bases(path: Path, kind: str = "models", variants: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """Return the mappings of a YAML file and of the bases that it names, the farthest base first.
+
+    `variants` are the files that name this one as their base, so that a circle is noticed.
+    """
     if path.resolve() in variants:
         raise StreampetrError(f"{path}: names itself as its base, directly or through others")
     try:
@@ -142,24 +161,9 @@ def _read_with_base(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, An
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StreampetrError(f"{path}: not a readable YAML file: {error}") from error
     if not isinstance(values, dict):
-        raise StreampetrError(f"{path}: a model configuration is a YAML mapping of keys to values")
+        raise StreampetrError(f"{path}: a {_WORDS[kind]} is a YAML mapping")
     base = values.pop("base", None)
-    inherited = _read_with_base(path.parent / base, (*variants, path.resolve())) if base else {}
-    return {**inherited, **values, "name": path.stem}
-
-
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix == ".yaml":
-        if path.is_file():
-            return path
-        raise StreampetrError(f"{path}: no such model configuration file")
-    shipped = {candidate.stem: candidate for candidate in shipped_config_paths()}
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    raise StreampetrError(
-        f"no model configuration '{name_or_path}'; there are {', '.join(shipped) or 'none installed'}"
-    )
+    return [*(read_with_bases(path.parent / base, kind, (*variants, path.resolve())) if base else []), values]
 
 
 def _config_folders(kind: str) -> list[Path]:

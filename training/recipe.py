@@ -5,6 +5,7 @@ are errors that name the file, the key and the remedy.
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from streampetr_core.config import ModelConfig, config_from_dict, load_config, shipped_config_paths
+from streampetr_core.config import ModelConfig, config_from_dict, find_config, load_config, read_with_bases
 from streampetr_core.convert import NUSCENES_LICENCE
 from streampetr_core.errors import StreampetrError
 from training.data.dataset import DataConfig
@@ -127,8 +128,8 @@ def load_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
 
     `changes` are texts like 'schedule.epochs=2' that replace single values.
     """
-    path = _find(name_or_path)
-    values = _read_with_base(path)
+    path = find_config(name_or_path, "recipes")
+    values = functools.reduce(_merged, read_with_bases(path, "recipes"))
     for change in changes:
         values = _merged(values, _parsed_change(change))
     return recipe_from_dict({**values, "name": path.stem}, str(path))
@@ -152,19 +153,6 @@ def _model(value: Any, source: str) -> ModelConfig:
     base = own.pop("base", None)
     inherited = {} if base is None else load_config(base).to_dict()
     return config_from_dict({**inherited, "name": Path(source).stem, **own}, f"{source}, model")
-
-
-def _read_with_base(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path.resolve() in variants:
-        raise StreampetrError(f"{path}: names itself as its base, directly or through others")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StreampetrError(f"{path}: not a readable YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise StreampetrError(f"{path}: a recipe is a YAML mapping of sections")
-    base = values.pop("base", None)
-    return _merged(_read_with_base(path.parent / base, (*variants, path.resolve())), values) if base else values
 
 
 def _merged(base: Mapping[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,15 +240,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix == ".yaml":
-        if path.is_file():
-            return path
-        raise StreampetrError(f"{path}: no such recipe file")
-    shipped = {candidate.stem: candidate for candidate in shipped_config_paths("recipes")}
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    raise StreampetrError(f"no recipe '{name_or_path}'; there are {', '.join(shipped) or 'none installed'}")
