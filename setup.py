@@ -55,6 +55,7 @@ setup(
             "synth = training.commands.synth",
             "test = training.commands.test",
             "track = training.commands.track",
+            "train = training.commands.train",
             "visualize = training.commands.visualize",
         ],
     },

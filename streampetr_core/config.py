@@ -129,9 +129,9 @@ def load_config(name_or_path: str | Path) -> ModelConfig:
     return config_from_dict(_read_with_base(path), str(path))
 
 
-def shipped_config_paths() -> list[Path]:
-    """Return the model configurations that ship with the package."""
-    return sorted(path for folder in _config_folders() for path in folder.glob("*.yaml"))
+def shipped_config_paths(kind: str = "models") -> list[Path]:
+    """Return the configurations of a kind, which is a folder under config/, that ship with the package."""
+    return sorted(path for folder in _config_folders(kind) for path in folder.glob("*.yaml"))
 
 
 def _read_with_base(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-def _config_folders() -> list[Path]:
+def _config_folders(kind: str) -> list[Path]:
     """Where configurations are, first hit only: beside the sources, else in the share folders of ament and pip."""
     share = Path("share", "streampetr_ros")
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     roots = [Path(__file__).parents[1], *(prefix / share for prefix in [*prefixes, Path(sys.prefix)])]
-    folders = [root / "config" / "models" for root in roots]
+    folders = [root / "config" / kind for root in roots]
     return [folder for folder in folders if folder.is_dir()][:1]

@@ -137,7 +137,7 @@ def _is_constant(key: str) -> bool:
 
 def _native_name(key: str) -> str | None:
     if key.startswith(_BACKBONE_PREFIX):
-        return "backbone." + _native_backbone_name(key.removeprefix(_BACKBONE_PREFIX))
+        return "backbone." + native_backbone_name(key.removeprefix(_BACKBONE_PREFIX))
     for pattern, native in _RENAMES:
         match = pattern.match(key)
         if match:
@@ -146,7 +146,7 @@ def _native_name(key: str) -> str | None:
     return None
 
 
-def _native_backbone_name(key: str) -> str:
+def native_backbone_name(key: str) -> str:
     """ResNet names are torchvision's and stay; V2-99's lose their repeated block names and count from zero."""
     key = re.sub(r"stem\.stem_(\d)/", lambda match: f"stem.{int(match[1]) - 1}.", key)
     key = re.sub(r"OSA\d_(\d+)\.", lambda match: f"{int(match[1]) - 1}.", key)

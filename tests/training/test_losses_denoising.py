@@ -89,7 +89,8 @@ def test_what_happens_in_a_group_stays_in_the_group(group):
 
 def test_the_real_queries_say_the_same_with_and_without_denoising():
     (plain, memory), (noisy, memory_noisy) = _outputs(None), _outputs(_make(3, 1))
-    torch.testing.assert_close(plain.detections.boxes, noisy.detections.boxes)
+    # Metres up to 61, and matrices of another height may be summed in another order.
+    torch.testing.assert_close(plain.detections.boxes, noisy.detections.boxes, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(plain.detections.class_logits, noisy.detections.class_logits)
     torch.testing.assert_close(memory.embedding_BMC, memory_noisy.embedding_BMC)
     assert plain.denoised.boxes.shape[2] == 0

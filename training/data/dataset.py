@@ -3,6 +3,7 @@
 G objects, N cameras.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class DataConfig:
 class TrainingData:
     """Augmented windows of samples with truth; asked for by `Request`, as samplers give them."""
 
+    is_rendered = False
+
     def __init__(self, infos: Infos, dataroot: Path, model: ModelConfig, config: DataConfig) -> None:
         """Check infos and images.
 
@@ -76,7 +79,7 @@ class TrainingData:
 
     def __getitem__(self, request: Request) -> tuple[Sample, ...]:
         """Return the window of frames that ends with the requested one."""
-        rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(request.seed)))
+        rng = generator(request)
         config = self._config
         indices = window_indices(rng, request.index, config.window, config.window_dropped)
         is_first = self._starts(indices)
@@ -94,14 +97,9 @@ class TrainingData:
         return [True, *(scene != before for before, scene in zip(scenes, scenes[1:], strict=False))]
 
     def _sample(self, rng: np.random.RandomState, index: int, is_first: bool, with_grid_mask: bool) -> Sample:
-        keyframe, model, config = self._infos[index], self._model, self._config
+        keyframe = self._infos[index]
         images = _read_images(keyframe, self._dataroot)
-        height, width = images[0].shape[:2]
-        augmentation = draw_augmentation(rng, width, height, model, config.augmentation)
-        mask = draw_grid_mask(rng, model.input_height, config.grid_mask_probability) if with_grid_mask else None
-        pixels = _augment_images(images, augmentation.image, config.pixels)
-        truth = make_truth(keyframe, augmentation, model)
-        return make_sample(keyframe, pixels, augmentation, is_first=is_first, truth=truth, grid_mask=mask)
+        return draw_sample(rng, keyframe, images, self._model, self._config, is_first, with_grid_mask)
 
 
 class EvaluationData:
@@ -126,6 +124,29 @@ class EvaluationData:
         is_first = index == 0 or bool(self.sequence_F[index] != self.sequence_F[index - 1])
         pixels = _augment_images(images, augmentation.image, self._pixels)
         return (make_sample(keyframe, pixels, augmentation, is_first=is_first),)
+
+
+def generator(request: Request) -> np.random.RandomState:
+    """Return the generator of everything random about a sample."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(request.seed)))
+
+
+def draw_sample(
+    rng: np.random.RandomState,
+    keyframe: Keyframe,
+    images: Sequence[np.ndarray],
+    model: ModelConfig,
+    config: DataConfig,
+    is_first: bool,
+    with_grid_mask: bool = True,
+) -> Sample:
+    """Return a keyframe as training sees it: its images (H, W, 3: blue, green, red), matrices and truth changed."""
+    height, width = images[0].shape[:2]
+    augmentation = draw_augmentation(rng, width, height, model, config.augmentation)
+    mask = draw_grid_mask(rng, model.input_height, config.grid_mask_probability) if with_grid_mask else None
+    pixels = _augment_images(images, augmentation.image, config.pixels)
+    truth = make_truth(keyframe, augmentation, model)
+    return make_sample(keyframe, pixels, augmentation, is_first=is_first, truth=truth, grid_mask=mask)
 
 
 def window_indices(rng: np.random.RandomState, index: int, window: int, dropped: int) -> list[int]:
@@ -208,7 +229,7 @@ def _read_images(keyframe: Keyframe, dataroot: Path) -> list[np.ndarray]:
     return images
 
 
-def _augment_images(images: list[np.ndarray], image: ImageAugmentation, pixels: str) -> Tensor:
+def _augment_images(images: Sequence[np.ndarray], image: ImageAugmentation, pixels: str) -> Tensor:
     return torch.from_numpy(np.stack([augment_image(source, image, pixels) for source in images]))
 
 

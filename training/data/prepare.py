@@ -81,8 +81,8 @@ def read_keyframe(tables: NuScenes, sample: Row) -> Keyframe:
 
 
 @dataclass(frozen=True)
-class _Annotations:
-    """The annotated objects of one sample, in the world."""
+class Annotations:
+    """The annotated objects of one sample, in the world (or in any other frame that cameras are given in)."""
 
     centres_G3: Array
     rotations_G33: Array
@@ -97,10 +97,10 @@ class _Annotations:
         return (_CORNERS * self.sizes_G3[:, None]) @ self.rotations_G33.transpose(0, 2, 1) + self.centres_G3[:, None]
 
 
-def _read_annotations(tables: NuScenes, sample: Row, origin: str) -> _Annotations:
+def _read_annotations(tables: NuScenes, sample: Row, origin: str) -> Annotations:
     rows = [get_row(tables, "sample_annotation", token, origin) for token in sample["anns"]]
     quaternions_G4 = np.array([row["rotation"] for row in rows]).reshape(-1, 4)
-    return _Annotations(
+    return Annotations(
         centres_G3=np.array([row["translation"] for row in rows]).reshape(-1, 3),
         rotations_G33=Rotation.from_quat(quaternions_G4[:, [1, 2, 3, 0]]).as_matrix().reshape(-1, 3, 3),
         sizes_G3=np.array([row["size"] for row in rows]).reshape(-1, 3)[:, [1, 0, 2]],
@@ -121,7 +121,7 @@ def _velocity(tables: NuScenes, annotation: Row) -> Array:
         ) from error
 
 
-def _objects_in_ref(annotations: _Annotations, world_T_ref: Array) -> Objects3D:
+def _objects_in_ref(annotations: Annotations, world_T_ref: Array) -> Objects3D:
     ref_T_world = invert_transform(world_T_ref)
     rotations = ref_T_world[:3, :3] @ annotations.rotations_G33
     # pyquaternion's yaw, which the published data is made of; of a tilted box it differs a little from its heading.
@@ -139,7 +139,7 @@ def _objects_in_ref(annotations: _Annotations, world_T_ref: Array) -> Objects3D:
     )
 
 
-def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array, annotations: _Annotations) -> Camera:
+def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array, annotations: Annotations) -> Camera:
     row = _reference_row(tables, sample, channel)
     base_T_cam, world_T_base = _poses(tables, row)
     calibration = tables.get("calibrated_sensor", row["calibrated_sensor_token"])
@@ -154,12 +154,12 @@ def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array
         timestamp=row["timestamp"],
         intrinsics=intrinsics,
         ref_T_cam=invert_transform(world_T_ref) @ world_T_cam,
-        objects=_objects_in_image(annotations, world_T_cam, intrinsics, row["width"], row["height"]),
+        objects=objects_in_image(annotations, world_T_cam, intrinsics, row["width"], row["height"]),
     )
 
 
-def _objects_in_image(
-    annotations: _Annotations, world_T_cam: Array, intrinsics: Array, width: int, height: int
+def objects_in_image(
+    annotations: Annotations, world_T_cam: Array, intrinsics: Array, width: int, height: int
 ) -> Objects2D:
     """Project objects of the ten classes; those without a visible part of at least a pixel are left out."""
     cam_T_world = invert_transform(world_T_cam)

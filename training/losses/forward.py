@@ -27,20 +27,28 @@ class TrainingModel(nn.Module):
     """A detector, its auxiliary 2D head (if wanted) and the losses of both."""
 
     def __init__(
-        self, detector: Detector, aux_head: AuxHead | None, config: LossConfig, reduce_mean: ReduceMean = alone
+        self,
+        detector: Detector,
+        aux_head: AuxHead | None,
+        config: LossConfig,
+        reduce_mean: ReduceMean = alone,
+        learns_batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.detector = detector
         self.aux_head = aux_head
         self.config = config
         self.reduce_mean = reduce_mean
-        freeze(detector)
+        self.learns_batch_norm = learns_batch_norm
+        if not learns_batch_norm:
+            freeze(detector)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
-        """Switch dropout on or off; batch norm keeps using its stored statistics either way."""
+        """Switch dropout on or off; batch norm keeps using its stored statistics either way, unless it learns."""
         super().train(mode)
-        keep_statistics(self)
+        if not self.learns_batch_norm:
+            keep_statistics(self)
         return self
 
     def forward(

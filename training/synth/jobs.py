@@ -16,7 +16,9 @@ from tqdm import tqdm
 from streampetr_core.errors import StreampetrError
 
 _REFRESH = 0.2  # seconds
-_counter: Any = None  # in a worker: the number of pictures that all workers have finished
+# In a worker: the number of pictures that all workers have finished, and whether to stop.
+_counter: Any = None
+_stop: Any = None
 
 
 def run_jobs(
@@ -44,8 +46,8 @@ def run_jobs(
 
 def _run_in_processes(function: Callable, tasks: Sequence[Any], jobs: int, bar: tqdm) -> None:
     context = multiprocessing.get_context("spawn")
-    counter, shown = context.Value("q", 0), 0
-    with ProcessPoolExecutor(jobs, context, _start_worker, (counter,)) as pool:
+    counter, stop, shown = context.Value("q", 0), context.Event(), 0
+    with ProcessPoolExecutor(jobs, context, _start_worker, (counter, stop)) as pool:
         waiting = {pool.submit(_work, function, task) for task in tasks}
         try:
             while waiting:
@@ -61,12 +63,13 @@ def _run_in_processes(function: Callable, tasks: Sequence[Any], jobs: int, bar: 
                 "scenes are kept"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()  # matters only if something went wrong: then nobody should finish his scene first
+            pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
+def _start_worker(counter: Any, stop: Any) -> None:
+    global _counter, _stop
+    _counter, _stop = counter, stop
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -83,5 +86,7 @@ def _work(function: Callable, task: Any) -> None:
 
 
 def _advance(count: int) -> None:
+    if _stop.is_set():
+        raise KeyboardInterrupt
     with _counter.get_lock():
         _counter.value += count

@@ -13,8 +13,9 @@ from training.synth.rig import Camera
 from training.synth.scene import SceneDescription, poses_of
 from training.synth.stage import SceneObject
 
-_FAR, _FAR_STRUCTURES = 110.0, 180.0  # metres; farther things are left out
-_FAR_GAITS, _STRIDING = 40.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
+_FAR, _FAR_STRUCTURES = 95.0, 180.0  # metres; farther things are left out
+_BEHIND = 18.0  # metres; what is farther behind a camera casts no shadow into its picture either
+_FAR_GAITS, _STRIDING = 25.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
 _SMALL_PICTURE = 1000  # pixels; narrower pictures are drawn at twice the size and halved, which is calmer
 _LEAST_PIXELS = 1.0
@@ -44,7 +45,7 @@ def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Pictur
     """Return what `camera` sees at `time` seconds after the start of the scene; object i has the identity i + 1."""
     site_T_cam = scene.ego.pose(time) @ camera.base_T_cam
     supersample = 2 if camera.width < _SMALL_PICTURE else 1
-    instances = instances_at(scene, time, site_T_cam[:3, 3])
+    instances = instances_at(scene, time, site_T_cam[:3, 3], site_T_cam[:2, 2])
     return render(
         instances, scene.ground, scene.light, camera.width, camera.height, camera.intrinsics, site_T_cam, supersample
     )
@@ -69,19 +70,26 @@ def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sw
     return Sweep(pictures, points, counts, np.where(pixels >= _LEAST_PIXELS, share, 0.0), pixels)
 
 
-def instances_at(scene: SceneDescription, time: float, eye: Array) -> list[Instance]:
-    """Return all that is near `eye` (3,) in site, as it stands at `time`."""
+def instances_at(scene: SceneDescription, time: float, eye: Array, forward: Array | None = None) -> list[Instance]:
+    """Return all that is near `eye` (3,) in site, as it stands at `time`.
+
+    With `forward` (2,), a direction in site, what cannot matter to one who looks there is left out.
+    """
     places, gaits = scene.places(time), scene.gaits(time)
     distances = np.hypot(*(places[:, :2] - eye[:2]).T)
     gaits = np.where((gaits > 0) & (distances > _FAR_GAITS), _STRIDING, gaits)
-    near = np.flatnonzero(distances < _FAR)
+    near = np.flatnonzero((distances < _FAR) & _matters(places[:, :2], eye, forward))
     found = [
         Instance(_mesh(scene.objects[index], gaits[index], scene.family), pose, int(index) + 1)
         for index, pose in zip(near, poses_of(places[near]), strict=True)
     ]
     feet, poses, meshes = _scenery(scene)
-    reached = np.flatnonzero(np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES)
+    reached = np.flatnonzero((np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES) & _matters(feet, eye, forward))
     return found + [Instance(meshes[index], poses[index]) for index in reached]
+
+
+def _matters(points: Array, eye: Array, forward: Array | None) -> NDArray[np.bool_]:
+    return np.ones(len(points), bool) if forward is None else (points - eye[:2]) @ forward > -_BEHIND
 
 
 def _lidar(

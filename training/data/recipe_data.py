@@ -1,0 +1,61 @@
+"""Open the data that a recipe names; all that can be wrong with it is found here, before training starts."""
+
+import dataclasses
+from pathlib import Path
+
+from streampetr_core.errors import StreampetrError
+from streampetr_core.preprocess import plan_resize
+from training.data.augment import AugmentationConfig
+from training.data.dataset import DataConfig, TrainingData
+from training.data.infos_file import load_infos
+from training.data.loading import Data
+from training.data.sampler import Share, ShuffledSampler, StreamingSampler
+from training.recipe import Recipe
+
+_PUBLISHED_SIZE = (1600, 900)
+
+
+def open_training_data(recipe: Recipe) -> Data:
+    """Return what training sees.
+
+    Raises:
+        StreampetrError: a missing info file, missing images, no annotations, unknown classes.
+    """
+    return _open(recipe, "train", recipe.samples)
+
+
+def open_validation_data(recipe: Recipe) -> Data:
+    """Return the validation split in single frames, changed by nothing but the model's fixed resize and crop."""
+    scale = plan_resize(*_PUBLISHED_SIZE, recipe.model).scale
+    unchanged = AugmentationConfig((scale, scale), flip=False, yaw_limits=(0.0, 0.0), zoom_limits=(1.0, 1.0))
+    config = DataConfig(
+        sequence_pieces=1, grid_mask_probability=0.0, pixels=recipe.samples.pixels, augmentation=unchanged
+    )
+    return _open(recipe, "val", config)
+
+
+def make_sampler(recipe: Recipe, data: Data, share: Share, first_step: int = 0) -> StreamingSampler | ShuffledSampler:
+    """Return the stream of requests of one rank from a step on; raises StreampetrError for too few sequences."""
+    if recipe.samples.window > 1:
+        return ShuffledSampler(len(data), share, recipe.training.seed, first_step)
+    return StreamingSampler(data.sequence_F, share, recipe.training.seed, first_step)
+
+
+def _open(recipe: Recipe, split: str, config: DataConfig) -> Data:
+    source = recipe.data
+    if source.synthetic is not None:
+        return _open_synthetic(recipe, split, config)
+    root, infos = Path(source.dataroot), source.train_infos if split == "train" else source.val_infos
+    if not root.is_dir():
+        raise StreampetrError(f"{root}: no such folder; say where the data is with --set data.dataroot=FOLDER")
+    return TrainingData(load_infos(root / infos), root, recipe.model, config)
+
+
+def _open_synthetic(recipe: Recipe, split: str, config: DataConfig) -> Data:
+    from training.data.online import OnlineData
+    from training.synth.online import OnlineScenes
+
+    options = recipe.data.synthetic
+    scenes = OnlineScenes(options.seed, split, (options.width, options.height), options.samples)
+    count = options.scenes if split == "train" else options.val_scenes
+    return OnlineData(scenes, count, recipe.model, dataclasses.replace(config, grid_mask_frames=1))
