@@ -27,7 +27,7 @@ NO_OBJECTS = Objects3D(np.zeros((0, 7)), np.zeros((0, 2)), (), *(np.zeros(0, np.
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("identity") / "world"
-    write_world(root, WorldOptions(scenes=2, samples=8, seed=1, width=64, height=36))
+    write_world(root, WorldOptions(scenes=2, val_scenes=2, samples=8, seed=1, width=64, height=36))
     return root, open_tables(root, "v1.0-synth"), open_split(root)[0]
 
 

@@ -28,7 +28,7 @@ from training.evaluation.inference import InferenceConfig, infer
 from training.evaluation.results import frame_results, read_results
 from training.synth import WorldOptions, write_world
 
-WORLD = WorldOptions(scenes=2, samples=3, seed=3, width=128, height=72)
+WORLD = WorldOptions(scenes=2, val_scenes=2, samples=3, seed=3, width=128, height=72)
 MODEL = tiny_config(num_learned=40, num_propagated=16, num_admitted=16, memory_length=48)
 FAR = np.array([400_000.0, 5_000_000.0, 100.0])  # metres, as UTM coordinates are
 

@@ -47,3 +47,8 @@ def test_where_several_are_meant_the_choice_is_asked_for(mini, tmp_path):
     assert len(open_split(root, version="v1.0-own", split="other")[0]) == 4
     with pytest.raises(StreampetrError, match="no scenes of split 'empty'; there are those of: one, other"):
         open_split(root, version="v1.0-own", split="empty")
+
+
+def test_of_a_synthetic_world_the_validation_split_is_meant(tmp_path):
+    write_world(tmp_path / "world", WorldOptions(scenes=2, val_scenes=1, samples=2, width=64, height=36))
+    assert open_split(tmp_path / "world")[0].header.split == "synth_val"

@@ -8,7 +8,7 @@ from training.data.infos_file import load_infos
 from training.data.prepare import read_split
 from training.data.tables import open_tables, splits_of, versions_of
 
-_EVALUATED = ("val", "test", "mini_val")  # what is meant where no split is named
+_EVALUATED = ("val", "test")  # how the splits end that are meant where none is named
 
 
 def open_split(
@@ -46,7 +46,7 @@ def _read_root(root: Path, version: str | None, split: str | None) -> Infos:
     splits = splits_of(tables)
     present = {scene["name"] for scene in tables.scene}
     usable = [name for name, scenes in splits.items() if present & set(scenes)]
-    preferred = [name for name in usable if name in _EVALUATED] or usable
+    preferred = [name for name in usable if name.endswith(_EVALUATED)] or usable
     if split is None and len(preferred) != 1:
         raise StreampetrError(f"{root}: choose one with --split: {', '.join(usable) or 'no split has a scene here'}")
     split = split or preferred[0]
