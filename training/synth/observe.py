@@ -14,7 +14,7 @@ from training.synth.scene import SceneDescription, poses_of
 from training.synth.stage import SceneObject
 
 _FAR, _FAR_STRUCTURES = 95.0, 180.0  # metres; farther things are left out
-_BEHIND = 18.0  # metres; what is farther behind a camera casts no shadow into its picture either
+_BEHIND = 30.0  # metres; objects farther behind a camera cast no shadow into its picture either
 _FAR_GAITS, _STRIDING = 25.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
 _SMALL_PICTURE = 1000  # pixels; narrower pictures are drawn at twice the size and halved, which is calmer
@@ -73,7 +73,7 @@ def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sw
 def instances_at(scene: SceneDescription, time: float, eye: Array, forward: Array | None = None) -> list[Instance]:
     """Return all that is near `eye` (3,) in site, as it stands at `time`.
 
-    With `forward` (2,), a direction in site, what cannot matter to one who looks there is left out.
+    With `forward` (2,), a direction in site, objects that cannot matter to one who looks there are left out.
     """
     places, gaits = scene.places(time), scene.gaits(time)
     distances = np.hypot(*(places[:, :2] - eye[:2]).T)
@@ -84,7 +84,7 @@ def instances_at(scene: SceneDescription, time: float, eye: Array, forward: Arra
         for index, pose in zip(near, poses_of(places[near]), strict=True)
     ]
     feet, poses, meshes = _scenery(scene)
-    reached = np.flatnonzero((np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES) & _matters(feet, eye, forward))
+    reached = np.flatnonzero(np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES)
     return found + [Instance(meshes[index], poses[index]) for index in reached]
 
 
