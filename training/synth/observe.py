@@ -47,7 +47,14 @@ def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Pictur
     supersample = 2 if camera.width < _SMALL_PICTURE else 1
     instances = instances_at(scene, time, site_T_cam[:3, 3], site_T_cam[:2, 2])
     return render(
-        instances, scene.ground, scene.light, camera.width, camera.height, camera.intrinsics, site_T_cam, supersample
+        instances,
+        scene.ground,
+        scene.backdrop.light,
+        camera.width,
+        camera.height,
+        camera.intrinsics,
+        site_T_cam,
+        supersample,
     )
 
 
@@ -117,7 +124,7 @@ def _mesh(item: SceneObject, gait: float, family: str) -> Mesh:
 
 def _scenery(scene: SceneDescription) -> tuple[Array, Array, Sequence[Mesh]]:
     """Return feet (S, 2), poses (S, 4, 4) and meshes of the structures; they stay where they are."""
-    return _scenery_of(scene.structures, scene.family)
+    return _scenery_of(scene.backdrop.structures, scene.family)
 
 
 @lru_cache(maxsize=4)
