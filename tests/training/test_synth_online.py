@@ -30,13 +30,18 @@ def test_a_sample_has_the_shapes_it_promises(scenes):
     samples = list(scene)
     assert len(scene) == len(samples) == SAMPLES
     for index, sample in enumerate(samples):
-        count = len(sample.boxes)
+        count = len(sample.objects.boxes)
         assert sample.index == index and sample.scene == samples[0].scene
         assert sample.images.shape == (6, 64, 176, 3) and sample.images.dtype == np.uint8
         assert sample.intrinsics.shape == (6, 3, 3) and sample.cam_T_ref.shape == (6, 4, 4)
-        assert sample.boxes.shape == (count, 9) and count > 5
-        assert len(sample.class_names) == len(sample.instances) == count == len(set(sample.instances))
-        assert sample.visibility.shape == sample.lidar_points.shape == (count,)
+        assert sample.objects.boxes.shape == (count, 9) and count > 5
+        assert (
+            len(sample.objects.class_names)
+            == len(sample.objects.instances)
+            == count
+            == len(set(sample.objects.instances))
+        )
+        assert sample.objects.visibility.shape == sample.objects.lidar_points.shape == (count,)
         assert sample.timestamp == samples[0].timestamp + 500_000 * index
         assert np.all(
             (sample.camera_timestamps < sample.timestamp) & (sample.camera_timestamps > sample.timestamp - 5e4)
@@ -51,9 +56,11 @@ def test_online_and_stored_samples_are_the_same(scenes, tmp_path):
         _, boxes, _ = nusc.get_sample_data(lidar["token"])
         assert sample.timestamp == row["timestamp"]
         names = [category_to_detection_name(box.name) for box in boxes]
-        assert set(names) >= set(sample.class_names)
+        assert set(names) >= set(sample.objects.class_names)
         centres = np.array([box.center for box in boxes])
-        for box, name, points in zip(sample.boxes, sample.class_names, sample.lidar_points, strict=True):
+        for box, name, points in zip(
+            sample.objects.boxes, sample.objects.class_names, sample.objects.lidar_points, strict=True
+        ):
             number = int(np.linalg.norm(centres - box[:3], axis=1).argmin())
             found = boxes[number]
             np.testing.assert_allclose(found.center, box[:3], atol=1e-6)
@@ -87,7 +94,7 @@ def test_a_copy_for_another_process_gives_equal_samples(scenes):
         copy.scene(other)  # so that the scene is not kept any more
     again = copy.scene(1)[1]
     np.testing.assert_array_equal(again.images, sample.images)
-    np.testing.assert_array_equal(again.boxes, sample.boxes)
+    np.testing.assert_array_equal(again.objects.boxes, sample.objects.boxes)
 
 
 def test_no_sample_comes_twice():
@@ -119,10 +126,14 @@ def test_velocities_carry_boxes_from_sample_to_sample():
     before, after = (render_sample(scene, index) for index in (6, 7))
     ref_T_world = invert_transform(before.world_T_ref)
     moved = dict(
-        zip(after.instances, transform_points(ref_T_world @ after.world_T_ref, after.boxes[:, :3]), strict=True)
+        zip(
+            after.objects.instances,
+            transform_points(ref_T_world @ after.world_T_ref, after.objects.boxes[:, :3]),
+            strict=True,
+        )
     )
     errors = []
-    for instance, box in zip(before.instances, before.boxes, strict=True):
+    for instance, box in zip(before.objects.instances, before.objects.boxes, strict=True):
         if instance in moved and np.hypot(*box[7:9]) > 1:
             errors.append(np.hypot(*(box[:2] + 0.5 * box[7:9] - moved[instance][:2])))
     assert len(errors) > 3 and np.median(errors) < 0.1 and max(errors) < 0.9

@@ -50,7 +50,7 @@ def test_every_class_is_near_the_way_in_every_kind_of_scene(kind):
     scene = scene_of(1, kind)
     near = np.hypot(*np.moveaxis(scene.tracks[:, :, :2] - scene.ego.positions[:, :2], -1, 0)).min(axis=1) < 40
     assert {item.kind for item, is_near in zip(scene.objects, near, strict=True) if is_near} == set(CLASSES)
-    assert scene.structures
+    assert scene.backdrop.structures
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,9 +187,9 @@ def test_sizes_have_the_published_means(kind):
 def test_a_scene_is_a_function_of_its_seed_and_validation_has_its_own():
     first, again, other, val = scene_of(5), scene_of(5), scene_of(6), scene_of(5, family="val")
     np.testing.assert_array_equal(first.tracks, again.tracks)
-    assert first.objects == again.objects and first.light == again.light
+    assert first.objects == again.objects and first.backdrop.light == again.backdrop.light
     for different in (other, val, scene_of(5, index=1)):
-        assert first.objects != different.objects and first.light != different.light
+        assert first.objects != different.objects and first.backdrop.light != different.backdrop.light
         assert not np.array_equal(first.world_T_site, different.world_T_site)
     assert first.start != val.start
 
@@ -200,7 +200,7 @@ def test_six_scenes_in_a_row_are_of_six_kinds():
 
 
 def test_some_scenes_keep_to_the_left():
-    sides = {scene_of(seed, "straight").mirrored for seed in range(8)}
+    sides = {scene_of(seed, "straight").backdrop.mirrored for seed in range(8)}
     assert sides == {True, False}
 
 

@@ -31,7 +31,7 @@ def add_cyclists(stage: Stage, site: Site) -> None:
 def add_walkers(stage: Stage, site: Site) -> None:
     """Groups and single people who walk along the pavements, stop before crossings, or stand and talk."""
     rng = stage.rng
-    busy = rng.uniform(0.5, 1.3)
+    busy = rng.uniform(0.35, 1.05)
     for number, road in enumerate(site.roads):
         for side in road.sides:
             ends = [gap for gap in site.gaps_of(number, side.sign, "junction")]

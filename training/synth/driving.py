@@ -65,7 +65,7 @@ def _vehicles(rng: np.random.Generator, site: Site, ego: Driver, duration: float
     by_first: dict[int, list[Route]] = {}
     for route in site.routes:
         by_first.setdefault(route.lanes[0], []).append(route)
-    spacing = rng.uniform(12, 55)
+    spacing = rng.uniform(15, 65)
     stops = [gap for gap in site.gaps if gap.use == "stop"]
     entered = {lane for route in site.routes for lane in route.lanes[1:]}
     for first, routes in by_first.items():

@@ -74,7 +74,7 @@ def add_bus_stops(stage: Stage, site: Site) -> None:
 
 def add_parked(stage: Stage, site: Site) -> None:
     """Vehicles parked along the kerbs, at an angle or parallel, and in the rows of a car park."""
-    fill = stage.rng.uniform(0.25, 0.65) if site.kind != "parking" else stage.rng.uniform(0.1, 0.3)
+    fill = stage.rng.uniform(0.2, 0.55) if site.kind != "parking" else stage.rng.uniform(0.15, 0.4)
     for number, road in enumerate(site.roads):
         for side in road.sides:
             gaps = site.gaps_of(number, side.sign)

@@ -14,7 +14,7 @@ from training.synth.scene import SceneDescription, poses_of
 from training.synth.stage import SceneObject
 
 _FAR, _FAR_STRUCTURES = 95.0, 180.0  # metres; farther things are left out
-_BEHIND = 18.0  # metres; what is farther behind a camera casts no shadow into its picture either
+_BEHIND = 30.0  # metres; objects farther behind a camera cast no shadow into its picture either
 _FAR_GAITS, _STRIDING = 25.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
 _SMALL_PICTURE = 1000  # pixels; narrower pictures are drawn at twice the size and halved, which is calmer
@@ -47,7 +47,14 @@ def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Pictur
     supersample = 2 if camera.width < _SMALL_PICTURE else 1
     instances = instances_at(scene, time, site_T_cam[:3, 3], site_T_cam[:2, 2])
     return render(
-        instances, scene.ground, scene.light, camera.width, camera.height, camera.intrinsics, site_T_cam, supersample
+        instances,
+        scene.ground,
+        scene.backdrop.light,
+        camera.width,
+        camera.height,
+        camera.intrinsics,
+        site_T_cam,
+        supersample,
     )
 
 
@@ -73,7 +80,7 @@ def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sw
 def instances_at(scene: SceneDescription, time: float, eye: Array, forward: Array | None = None) -> list[Instance]:
     """Return all that is near `eye` (3,) in site, as it stands at `time`.
 
-    With `forward` (2,), a direction in site, what cannot matter to one who looks there is left out.
+    With `forward` (2,), a direction in site, objects that cannot matter to one who looks there are left out.
     """
     places, gaits = scene.places(time), scene.gaits(time)
     distances = np.hypot(*(places[:, :2] - eye[:2]).T)
@@ -84,7 +91,7 @@ def instances_at(scene: SceneDescription, time: float, eye: Array, forward: Arra
         for index, pose in zip(near, poses_of(places[near]), strict=True)
     ]
     feet, poses, meshes = _scenery(scene)
-    reached = np.flatnonzero((np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES) & _matters(feet, eye, forward))
+    reached = np.flatnonzero(np.hypot(*(feet - eye[:2]).T) < _FAR_STRUCTURES)
     return found + [Instance(meshes[index], poses[index]) for index in reached]
 
 
@@ -117,7 +124,7 @@ def _mesh(item: SceneObject, gait: float, family: str) -> Mesh:
 
 def _scenery(scene: SceneDescription) -> tuple[Array, Array, Sequence[Mesh]]:
     """Return feet (S, 2), poses (S, 4, 4) and meshes of the structures; they stay where they are."""
-    return _scenery_of(scene.structures, scene.family)
+    return _scenery_of(scene.backdrop.structures, scene.family)
 
 
 @lru_cache(maxsize=4)

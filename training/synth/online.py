@@ -20,30 +20,41 @@ from training.synth.scene import FAMILIES, LONGEST, SceneDescription, make_scene
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One set of pictures with its truth, of any data set. N cameras, G objects; ref is LIDAR_TOP at `timestamp`.
+class SampleObjects:
+    """The truth of a sample: G objects near the ego vehicle.
 
-    `images` (N, H, W, 3) uint8 RGB; `intrinsics` (N, 3, 3) float64 of these images; `cam_T_ref` (N, 4, 4) float64 maps
-    points of ref at `timestamp` into each camera at its own exposure time, through the world; `world_T_ref` (4, 4)
-    float64; `timestamp` in microseconds and `camera_timestamps` (N,). `boxes` (G, 9) float64 in ref: gravity centre
-    x, y, z, length, width, height, yaw, velocity x, y. `class_names` (G,); `instances` (G,) identify objects over the
-    scene; `visibility` (G,) from 1 to 4 and `lidar_points` (G,) are those of nuScenes. `scene` and `index` say which
-    sample of which scene it is.
+    `boxes` (G, 9) float64 in ref: gravity centre x, y, z, length, width, height, yaw, velocity x, y. `instances`
+    identify objects over the scene; `visibility` (G,) from 1 to 4 and `lidar_points` (G,) are those of nuScenes.
     """
 
-    scene: str
-    index: int
-    timestamp: int
-    images: NDArray[np.uint8]
-    intrinsics: Array
-    cam_T_ref: Array
-    camera_timestamps: NDArray[np.int64]
-    world_T_ref: Array
     boxes: Array
     class_names: tuple[str, ...]
     instances: tuple[str, ...]
     visibility: NDArray[np.int64]
     lidar_points: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of N pictures with its truth, of any data set; ref is LIDAR_TOP at `timestamp`, in microseconds.
+
+    `images` (N, H, W, 3) uint8 RGB; `intrinsics` (N, 3, 3) float64 of these images; `cam_T_ref` (N, 4, 4) float64 maps
+    points of ref at `timestamp` into each camera at its own of `camera_timestamps` (N,), through the world;
+    `world_T_ref` (4, 4) float64. `scene` and `index` say which sample of which scene it is.
+    """
+
+    scene: str
+    index: int
+    timestamp: int
+    world_T_ref: Array
+    images: NDArray[np.uint8]
+    intrinsics: Array
+    cam_T_ref: Array
+    camera_timestamps: NDArray[np.int64]
+    objects: SampleObjects
 
 
 @dataclass(frozen=True)
@@ -103,23 +114,25 @@ def render_sample(scene: SceneDescription, index: int) -> Sample:
     site_T_ref = scene.ego.pose(time) @ scene.rig.base_T_lidar
     cameras = scene.rig.cameras
     site_T_cams = [scene.ego.pose(time + camera.exposure) @ camera.base_T_cam for camera in cameras]
-    boxes = boxes_in_ref(scene, time, invert_transform(site_T_ref))
-    near = np.flatnonzero(np.hypot(*(scene.places(time)[:, :2] - scene.ego.pose(time)[:2, 3]).T) < ANNOTATED)
     stamps = [scene.start + round((time + camera.exposure) * 1e6) for camera in cameras]
-    return Sample(
-        scene=scene.name,
-        index=index,
-        timestamp=scene.start + round(time * 1e6),
-        images=np.stack([sweep.pictures[camera.channel].image for camera in cameras]),
-        intrinsics=np.stack([camera.intrinsics for camera in cameras]),
-        cam_T_ref=np.stack([invert_transform(site_T_cam) @ site_T_ref for site_T_cam in site_T_cams]),
-        camera_timestamps=np.array(stamps, dtype=np.int64),
-        world_T_ref=scene.world_T_site @ site_T_ref,
-        boxes=boxes[near],
+    near = np.flatnonzero(np.hypot(*(scene.places(time)[:, :2] - scene.ego.pose(time)[:2, 3]).T) < ANNOTATED)
+    objects = SampleObjects(
+        boxes=boxes_in_ref(scene, time, invert_transform(site_T_ref))[near],
         class_names=tuple(scene.objects[number].kind for number in near),
         instances=tuple(f"{scene.name}/{number}" for number in near),
         visibility=sweep.levels[near],
         lidar_points=sweep.lidar_points[near],
+    )
+    return Sample(
+        scene=scene.name,
+        index=index,
+        timestamp=scene.start + round(time * 1e6),
+        world_T_ref=scene.world_T_site @ site_T_ref,
+        images=np.stack([sweep.pictures[camera.channel].image for camera in cameras]),
+        intrinsics=np.stack([camera.intrinsics for camera in cameras]),
+        cam_T_ref=np.stack([invert_transform(site_T_cam) @ site_T_ref for site_T_cam in site_T_cams]),
+        camera_timestamps=np.array(stamps, dtype=np.int64),
+        objects=objects,
     )
 
 

@@ -199,7 +199,7 @@ class SceneRecords:
             stamp = self.stamp(index * KEYFRAME_PERIOD)
             row = {"token": here, "timestamp": stamp, "scene_token": self._token(), **_links(tokens, index)}
             self.rows["sample"].append(row)
-        side = "left" if self.scene.mirrored else "right"
+        side = "left" if self.scene.backdrop.mirrored else "right"
         self.rows["scene"].append(
             {
                 "token": self._token(),

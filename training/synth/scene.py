@@ -50,6 +50,17 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Backdrop:
+    """What is around the objects. Where traffic keeps to the left, `site` is the `mirrored` image of the scene."""
+
+    site: Site = field(repr=False)
+    mirrored: bool
+    structures: tuple[Structure, ...]
+    light: Light
+    ground_seed: int
+
+
+@dataclass(frozen=True)
 class SceneDescription:
     """Everything there is to draw and to write down about one scene.
 
@@ -58,7 +69,6 @@ class SceneDescription:
     """
 
     name: str
-    kind: str
     family: str
     start: int
     world_T_site: Array
@@ -66,19 +76,21 @@ class SceneDescription:
     ego: Trajectory
     objects: tuple[SceneObject, ...]
     tracks: Array
-    structures: tuple[Structure, ...]
-    light: Light
-    site: Site = field(repr=False)
-    mirrored: bool = False
-    ground_seed: int = 0
+    backdrop: Backdrop
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        return self.backdrop.site.kind
 
     @cached_property
     def ground(self) -> GroundMap:
         """The painted ground, made when it is first asked for."""
+        mirrored = self.backdrop.mirrored
         track = np.concatenate([self.ego.positions[:, :2], self.ego.angles[:, :1]], axis=1)
-        track = _mirror(track) if self.mirrored else track
-        ground = paint(self.site, track, self.family, self.ground_seed)
-        if not self.mirrored:
+        track = _mirror(track) if mirrored else track
+        ground = paint(self.backdrop.site, track, self.family, self.backdrop.ground_seed)
+        if not mirrored:
             return ground
         low = -(ground.origin[1] + (len(ground.image) - 1) * ground.metres_per_pixel)
         return replace(ground, image=np.ascontiguousarray(ground.image[::-1]), origin=(ground.origin[0], low))
@@ -179,7 +191,6 @@ def make_scene(
     world_T_site = make_transform(Rotation.from_euler("z", turn).as_matrix(), (x, y, 0.0))
     return SceneDescription(
         name or f"{family}-{index:04d}",
-        kind,
         family,
         _start(family, index),
         world_T_site,
@@ -187,11 +198,7 @@ def make_scene(
         trajectory,
         tuple(stage.objects),
         tracks,
-        tuple(structures),
-        Light.sample(rng),
-        site,
-        mirrored,
-        int(rng.integers(2**31)),
+        Backdrop(site, mirrored, tuple(structures), Light.sample(rng), int(rng.integers(2**31))),
     )
 
 

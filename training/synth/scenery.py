@@ -97,11 +97,11 @@ def _candidates(stage: Stage, site: Site, built: float, green: float) -> Iterato
                     place = place_at(road, side, s + length / 2 + rng.uniform(-0.3, 0.3) * length, far + 1.0)
                     yield Structure(kind, size, place, int(rng.integers(2**31))), size
                 if rng.random() < green:
-                    place = place_at(road, side, s + rng.uniform(0, length), far + rng.uniform(0.9, 2.0))
-                    place[2] = rng.uniform(-np.pi, np.pi)
                     crown = float(rng.uniform(2.4, 5.0))
+                    place = place_at(road, side, s + rng.uniform(0, length), far + crown / 2 + rng.uniform(0.1, 1.0))
+                    place[2] = rng.uniform(-np.pi, np.pi)
                     size = (crown, crown, float(rng.uniform(4.5, 9)))
-                    yield Structure("tree", size, place, int(rng.integers(2**31))), (0.6, 0.6, 1.0)
+                    yield Structure("tree", size, place, int(rng.integers(2**31))), size
                 s += length + (rng.uniform(0.5, 12) if built < 0.7 else rng.uniform(0.3, 3))
 
 
