@@ -17,7 +17,6 @@ _FAR, _FAR_STRUCTURES = 95.0, 180.0  # metres; farther things are left out
 _BEHIND = 30.0  # metres; objects farther behind a camera cast no shadow into its picture either
 _FAR_GAITS, _STRIDING = 25.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
-_SMALL_PICTURE = 1000  # pixels; narrower pictures are drawn at twice the size and halved, which is calmer
 _LEAST_PIXELS = 1.0
 
 
@@ -44,7 +43,6 @@ class Sweep:
 def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Picture:
     """Return what `camera` sees at `time` seconds after the start of the scene; object i has the identity i + 1."""
     site_T_cam = scene.ego.pose(time) @ camera.base_T_cam
-    supersample = 2 if camera.width < _SMALL_PICTURE else 1
     instances = instances_at(scene, time, site_T_cam[:3, 3], site_T_cam[:2, 2])
     return render(
         instances,
@@ -54,8 +52,15 @@ def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Pictur
         camera.height,
         camera.intrinsics,
         site_T_cam,
-        supersample,
+        _supersample(camera.width, camera.height),
     )
+
+
+def _supersample(width: int, height: int) -> float:
+    """Return how much larger a picture is drawn than it gets: small ones would be restless otherwise."""
+    if width >= 1000:
+        return 1
+    return 1.5 if width >= 500 and width % 2 == height % 2 == 0 else 2
 
 
 def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sweep:

@@ -29,7 +29,7 @@ _HALF_STEP = STEP / 2
 _LEFT_HAND = 0.4  # share of scenes that keep to the left, as in Singapore
 _DIVE, _SWAY = -0.0065, 0.0045  # radians of pitch and roll for each m/s^2
 _STRIDE = {"pedestrian": 1.4, "bicycle": 5.0}  # metres in which the limbs move once to and fro
-_GAITS = 8  # poses in a stride; each is a mesh
+_GAITS = 6  # poses in a stride; each is a mesh
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class SceneDescription:
         return [item.attribute(speed) for item, speed in zip(self.objects, speeds, strict=True)]
 
     def gaits(self, time: float) -> Array:
-        """Return the phase (O,) of the limbs, 1/16, 3/16 ... 15/16 by the distance travelled; 0 for what stands."""
+        """Return the phase (O,) of the limbs, 1/12, 3/12 ... 11/12 by the distance travelled; 0 for what stands."""
         index, share = _between(self.ego.times, time)
         travelled = (1 - share) * self._travelled[:, index] + share * self._travelled[:, index + 1]
         strides = np.array([_STRIDE.get(item.kind, np.inf) for item in self.objects])

@@ -30,8 +30,8 @@ class GroundMap:
         """All copies in one array of packed RGB, and their (start, height, width), (L, 3), each half the one before."""
         packed, places, start, image = [], [], 0, self.image
         while True:
-            red, green, blue = np.moveaxis(image.astype(np.uint32), -1, 0)
-            packed.append((red | green << 8 | blue << 16).reshape(-1))
+            # Red becomes the lowest byte whatever the machine; the fourth byte is not looked at.
+            packed.append(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).reshape(-1, 4).view("<u4")[:, 0].astype(np.uint32))
             places.append((start, *image.shape[:2]))
             start += packed[-1].size
             height, width = image.shape[0] // 2, image.shape[1] // 2

@@ -155,14 +155,18 @@ def render(
     height: int,
     K: ArrayLike,
     world_T_cam: ArrayLike,
-    supersample: int = 1,
+    supersample: float = 1,
 ) -> Picture:
     """Return what a camera with intrinsics `K` (3, 3) at `world_T_cam` (4, 4, optical axes) sees.
 
     With `supersample` 2 the picture is drawn at twice the size and halved, which is calmer and sharper; depth, ids and
-    visibility then come from the large picture, of whose pixels every other one is kept.
+    visibility then come from the large picture, of whose pixels every other one is kept. It may be any factor that
+    gives the large picture whole pixels; ValueError for another one.
     """
-    camera = _camera(width * supersample, height * supersample, K, world_T_cam, supersample)
+    large = width * supersample, height * supersample
+    if any(value % 1 for value in large):
+        raise ValueError(f"{width}x{height} times {supersample} is no whole number of pixels")
+    camera = _camera(int(large[0]), int(large[1]), K, world_T_cam, supersample)
     placed = _Placed.of(instances, camera)
     drawing = _draw(placed, camera)
     shade = np.zeros(drawing.surface.shape, np.uint8)
@@ -173,7 +177,8 @@ def render(
     depth, ids = drawing.inverse_depth, drawing.surface
     if supersample > 1:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        depth, ids = (np.ascontiguousarray(values[::supersample, ::supersample]) for values in (depth, ids))
+        rows, columns = (np.ceil((np.arange(count) + 0.5) * supersample - 1).astype(int) for count in (height, width))
+        depth, ids = (values.take(rows, axis=0).take(columns, axis=1) for values in (depth, ids))
     return Picture(image, depth, ids, visibility)
 
 
@@ -189,7 +194,7 @@ def visibility(
     return _gather(placed, drawing, counts, boxes, 1)
 
 
-def _camera(width: int, height: int, K: ArrayLike, world_T_cam: ArrayLike, supersample: int) -> _Camera:
+def _camera(width: int, height: int, K: ArrayLike, world_T_cam: ArrayLike, supersample: float) -> _Camera:
     K, world_T_cam = np.asarray(K, dtype=np.float64), np.asarray(world_T_cam, dtype=np.float64)
     shift = (supersample - 1) / 2  # of the centre of the first small pixel from that of the first large one
     pinhole = np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]]) * supersample + (0, 0, shift, shift)
@@ -363,7 +368,7 @@ def _empty_counts(slots: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return counts, boxes
 
 
-def _gather(placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: int) -> Visibility:
+def _gather(placed: _Placed, drawing: _Drawing, counts: NDArray, boxes: NDArray, supersample: float) -> Visibility:
     """Return counts and boxes of slots by identity, in pixels of the finished picture."""
     slot_idents = np.array([placed.instances[index].ident for index in drawing.order], dtype=np.int32)
     idents = np.unique(slot_idents[(drawing.covered[1:] > 0) & (slot_idents > 0)])
