@@ -76,8 +76,9 @@ class StreampetrNode(LifecycleNode):
         self._buffer = Buffer(node=self)
         self._listener = TransformListener(self._buffer, self)
         self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
-        self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", 10)
-        self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", 10)
+        depth = self._queue_depth()
+        self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", depth)
+        self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", depth)
         self._configured = True
         self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
@@ -126,7 +127,7 @@ class StreampetrNode(LifecycleNode):
     def _subscribe(self, image_topics: dict[str, str], info_topics: dict[str, str]) -> None:
         values = self._settings
         image_type = CompressedImage if values.transport == "compressed" else Image
-        depth = _QUEUE_LATEST if values.realtime else _QUEUE_ALL
+        depth = self._queue_depth()
         reliability = ReliabilityPolicy[values.reliability.upper()]
         qos = QoSProfile(depth=depth, reliability=reliability)
         for camera in values.cameras:
@@ -134,6 +135,9 @@ class StreampetrNode(LifecycleNode):
                 self.create_subscription(image_type, image_topics[camera], partial(self._on_image, camera), qos),
                 self.create_subscription(CameraInfo, info_topics[camera], partial(self._on_camera_info, camera), qos),
             ]
+
+    def _queue_depth(self) -> int:
+        return _QUEUE_LATEST if self._settings.realtime else _QUEUE_ALL
 
     def _stop(self) -> None:
         for subscription in self._subscriptions_made:

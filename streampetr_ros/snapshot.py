@@ -23,6 +23,7 @@ from streampetr_ros.transforms import Transforms
 
 _KEPT_IMAGES = 50  # of each camera; detections come later than their images
 _KEPT_TRUTHS = 50
+_EVERY_DETECTION = 1000  # queue depth
 _MAX_AGE_NS = 200_000_000  # between an image and the detections that are drawn into it
 _TRUTH_COLOUR: Colour = (255, 255, 255)
 
@@ -60,7 +61,7 @@ class SnapshotNode(Node):
         for camera in options.cameras:
             self.create_subscription(image_type, self._topics[camera], partial(self._on_image, camera), qos)
             self.create_subscription(CameraInfo, info_topics[camera], partial(self._calibrations.update, camera), qos)
-        self.create_subscription(Detection3DArray, options.detections_topic, self.detections.append, qos)
+        self.create_subscription(Detection3DArray, options.detections_topic, self.detections.append, _EVERY_DETECTION)
         self.create_subscription(Detection3DArray, "/ground_truth", self._on_truth, qos)
 
     def picture(self, note: str) -> NDArray[np.uint8]:

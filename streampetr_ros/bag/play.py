@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, Qos, QosDurability
 from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
@@ -29,6 +29,7 @@ CLOCK_TOPIC = "/clock"
 _CLOCK_PERIOD = 0.01
 # The longest sleep between looks at the keyboard and at signals, in seconds.
 _STEP = 0.05
+_LEEWAY = 200  # messages of a topic that a subscriber may fall behind before it misses some
 
 
 @dataclass(frozen=True)
@@ -259,9 +260,11 @@ def _check_definitions(bag: Path, node: Node, connections: Sequence[Connection])
 
 
 def _rclpy_profile(qos: Qos) -> QoSProfile:
+    # A latched topic's depth says what late subscribers get; elsewhere it only says how far a subscriber may fall behind.
+    latched = qos.durability is QosDurability.TRANSIENT_LOCAL
     return QoSProfile(
         history=HistoryPolicy[qos.history.name],
-        depth=qos.depth,
+        depth=qos.depth if latched else max(qos.depth, _LEEWAY),
         reliability=ReliabilityPolicy[qos.reliability.name],
         durability=DurabilityPolicy[qos.durability.name],
         avoid_ros_namespace_conventions=qos.avoid_ros_namespace_conventions,
