@@ -260,7 +260,7 @@ def _check_definitions(bag: Path, node: Node, connections: Sequence[Connection])
 
 
 def _rclpy_profile(qos: Qos) -> QoSProfile:
-    # A latched topic's depth says what late subscribers get; elsewhere it only says how far a subscriber may fall behind.
+    # A latched topic's depth says what late subscribers get; elsewhere, how far a subscriber may fall behind.
     latched = qos.durability is QosDurability.TRANSIENT_LOCAL
     return QoSProfile(
         history=HistoryPolicy[qos.history.name],
