@@ -72,27 +72,27 @@ def keyframe(rendered: Rendered) -> Keyframe:
         world_T_base=_pose(rendered.world_T_ref),
         cameras=tuple(cameras),
         objects=Objects3D(
-            boxes_G7=rendered.boxes[:, :7],
-            velocities_G2=rendered.boxes[:, 7:],
-            names=rendered.class_names,
-            lidar_points_G=rendered.lidar_points,
-            radar_points_G=np.zeros_like(rendered.lidar_points),
-            valid_G=rendered.lidar_points > 0,
+            boxes_G7=rendered.objects.boxes[:, :7],
+            velocities_G2=rendered.objects.boxes[:, 7:],
+            names=rendered.objects.class_names,
+            lidar_points_G=rendered.objects.lidar_points,
+            radar_points_G=np.zeros_like(rendered.objects.lidar_points),
+            valid_G=rendered.objects.lidar_points > 0,
         ),
     )
 
 
 def _annotations(rendered: Rendered) -> Annotations:
     """Return the objects in ref, in the form that projection into images takes."""
-    boxes_G9 = rendered.boxes
+    boxes_G9 = rendered.objects.boxes
     return Annotations(
         centres_G3=boxes_G9[:, :3],
         rotations_G33=Rotation.from_rotvec(boxes_G9[:, 6:7] * [0.0, 0.0, 1.0]).as_matrix(),
         sizes_G3=boxes_G9[:, 3:6],
         velocities_G3=np.pad(boxes_G9[:, 7:], ((0, 0), (0, 1))),
-        names=rendered.class_names,
-        lidar_points_G=rendered.lidar_points,
-        radar_points_G=np.zeros_like(rendered.lidar_points),
+        names=rendered.objects.class_names,
+        lidar_points_G=rendered.objects.lidar_points,
+        radar_points_G=np.zeros_like(rendered.objects.lidar_points),
     )
 
 
