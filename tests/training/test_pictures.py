@@ -170,13 +170,15 @@ def test_truth_is_white_and_can_be_left_out(tables, truth_files):
 def test_truth_without_points_is_grey_from_above_and_not_in_the_cameras(tables, truth_files):
     ((bare, *_), _) = views_of(tables, truth_files["detection"], lowest_score=2.0, with_truth=False)
     bare = compose(bare)
-    for has_points, brightest in ((True, 255), (False, 135)):
+    for has_points, grey in ((True, 255), (False, 135)):
         ((view, *_), _) = views_of(tables, truth_files["detection"], lowest_score=2.0)
         view.truth.has_points_D[:] = has_points
         picture = compose(view)
         assert (tile_of(picture, "CAM_FRONT") != tile_of(bare, "CAM_FRONT")).any() == has_points
         changed = (from_above(picture) != from_above(bare)).any(axis=-1)
-        assert from_above(picture)[changed].max() == brightest
+        drawn = from_above(picture)[changed]
+        # Lines are smoothed: where one crosses the background's own marks, a pixel may be a little brighter.
+        assert (drawn == grey).all(axis=-1).any() and drawn.max() <= grey + 20
 
 
 def test_the_threshold_and_the_order_of_scores(tables, tmp_path):
