@@ -152,6 +152,7 @@ def shipped_config_paths(kind: str = "models") -> list[Path]:
 def read_with_bases(path: Path, kind: str = "models", variants: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     """Return the mappings of a YAML file and of the bases that it names, the farthest base first.
 
+    A base is a file beside the one that names it, or the name of a configuration that ships with the package.
     `variants` are the files that name this one as their base, so that a circle is noticed.
     """
     if path.resolve() in variants:
@@ -163,7 +164,10 @@ def read_with_bases(path: Path, kind: str = "models", variants: tuple[Path, ...]
     if not isinstance(values, dict):
         raise StreampetrError(f"{path}: a {_WORDS[kind]} is a YAML mapping")
     base = values.pop("base", None)
-    return [*(read_with_bases(path.parent / base, kind, (*variants, path.resolve())) if base else []), values]
+    if not base:
+        return [values]
+    found = path.parent / base if Path(base).suffix == ".yaml" else find_config(base, kind)
+    return [*read_with_bases(found, kind, (*variants, path.resolve())), values]
 
 
 def _config_folders(kind: str) -> list[Path]:

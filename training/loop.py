@@ -88,6 +88,8 @@ def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | Non
                 progress.set_postfix(loss=f"{run.logs.write(run.step, rate):.4g}", refresh=False)
             if ends_epoch or ends_run:
                 _end_epoch(run, validation, ends_epoch, ends_run)
+            elif options.save_every_steps and run.step % options.save_every_steps == 0:
+                _save(run)
 
 
 def _end_epoch(run: Run, validation: Data | None, ends_epoch: bool, ends_run: bool) -> None:
@@ -106,8 +108,13 @@ def _end_epoch(run: Run, validation: Data | None, ends_epoch: bool, ends_run: bo
     if is_due(options.keep_every_epochs):
         run.folder.save_weights(_weights(run), f"epoch_{epoch}")
     if ends_run or is_due(options.save_every_epochs):
-        run.folder.save_weights(_weights(run), "latest")
-        run.folder.save_state(_state(run))
+        _save(run)
+
+
+def _save(run: Run) -> None:
+    """Leave the weights, and what resuming needs; all ranks must call it together."""
+    run.folder.save_weights(_weights(run), "latest")
+    run.folder.save_state(_state(run))
 
 
 def _weights(run: Run) -> Checkpoint:

@@ -80,6 +80,7 @@ class TrainingConfig:
     ema_decay: float = 0.0  # of the averaged weights that are saved and validated; 0: no average
     log_every_steps: int = 50
     save_every_epochs: int = 1  # latest.safetensors, and what --resume needs
+    save_every_steps: int = 0  # the same between the ends of epochs; 0: never
     keep_every_epochs: int = 0  # epoch_<n>.safetensors stay; 0: none
     validate_every_epochs: int = 0  # loss of the validation split, which chooses best.safetensors; 0: never
 

@@ -30,6 +30,7 @@ _FREE = {
         "activation_checkpointing",
         "log_every_steps",
         "save_every_epochs",
+        "save_every_steps",
         "keep_every_epochs",
         "validate_every_epochs",
     ),

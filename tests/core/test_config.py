@@ -1,5 +1,6 @@
 """Model configurations: what ships, inheritance, and errors that name key and file."""
 
+import dataclasses
 import re
 
 import pytest
@@ -98,6 +99,12 @@ def test_missing_keys_are_listed_with_the_file():
 def test_an_integer_is_a_float_too():
     config = config_from_dict({**tiny_config().to_dict(), "dropout": 0, "pixel_mean": [1, 2, 3]}, "test")
     assert [type(value) for value in (config.dropout, *config.pixel_mean)] == [float] * 4
+
+
+def test_a_base_may_be_named_like_one_that_ships_with_the_package(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: r50_704_428q\nnum_learned: 20\n")
+    mine, shipped = load_config(tmp_path / "mine.yaml"), load_config("r50_704_428q")
+    assert mine == dataclasses.replace(shipped, name="mine", num_learned=20)
 
 
 def test_a_configuration_that_is_its_own_base_is_refused(tmp_path):
