@@ -1,7 +1,7 @@
 """Write an untrained model: the right shapes and no knowledge, for trying things without weights.
 
 Example:
-  streampetr init small_352_428q out/untrained.safetensors
+  streampetr init small_352_256q out/untrained.safetensors
 """
 
 from argparse import ArgumentParser, Namespace

@@ -22,7 +22,7 @@ from pathlib import Path
 from streampetr_core.errors import StreampetrError
 
 _CAMERAS = ("cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right")
-_UNTRAINED_CONFIG = "small_352_428q"
+_UNTRAINED_CONFIG = "small_352_256q"
 _UNTRAINED_NOTE = "UNTRAINED WEIGHTS: the coloured boxes mean nothing."
 _UNTRAINED_BOXES = 12  # all scores are alike, so a few boxes are enough to see that they arrive
 _READY_SECONDS = 60.0

@@ -50,9 +50,9 @@ def test_the_overview_has_a_line_for_every_command(core_commands, capsys):
 
 def test_a_command_runs(core_commands, tmp_path, capsys):
     out = tmp_path / "untrained.safetensors"
-    assert cli.main(["init", "small_352_428q", str(out)]) == 0
-    assert "untrained.safetensors: model small_352_428q" in capsys.readouterr().out
-    assert load_checkpoint(out).config.name == "small_352_428q"
+    assert cli.main(["init", "small_352_256q", str(out)]) == 0
+    assert "untrained.safetensors: model small_352_256q" in capsys.readouterr().out
+    assert load_checkpoint(out).config.name == "small_352_256q"
 
 
 def test_bad_input_is_one_line_and_exit_code_1(core_commands, capsys):
@@ -79,7 +79,7 @@ def test_help_shows_an_example(core_commands, command, capsys):
 
 def test_init_depends_on_the_seed_alone(tmp_path, capsys):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        init.run(parsed(init, "small_352_428q", tmp_path / name, "--seed", seed))
+        init.run(parsed(init, "small_352_256q", tmp_path / name, "--seed", seed))
     a, b, c = (load_checkpoint(tmp_path / name).state["queries.reference_points"] for name in "abc")
     assert a.equal(b) and not a.equal(c)
     assert "its boxes mean nothing" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def test_v2_99_keeps_opencv_channel_order():
 
 def test_every_shipped_configuration_loads_and_survives_a_round_trip():
     names = [path.stem for path in shipped_config_paths()]
-    assert {*OFFICIAL, "small_352_428q"} <= set(names)
+    assert {*OFFICIAL, "small_352_256q"} <= set(names)
     for name in names:
         config = load_config(name)
         assert config_from_dict(config.to_dict(), "test") == config

@@ -26,7 +26,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def small_shipped_detector():
-    return lively_detector(load_config("small_352_428q")).requires_grad_(False)
+    return lively_detector(load_config("small_352_256q")).requires_grad_(False)
 
 
 def yawed(yaw: float, x: float, y: float, z: float) -> np.ndarray:

@@ -109,7 +109,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("model", ["r50_704_428q", "v2_99_800_900q", "small_352_428q"])
+@pytest.mark.parametrize("model", ["r50_704_428q", "v2_99_800_900q", "small_352_256q"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("picture", [noise, natural])
 def test_the_fast_path_stays_close_to_the_exact_one(picture, size, model):
@@ -132,7 +132,7 @@ def test_the_fast_path_stays_close_for_any_size(width, height, target):
 def too_small_plans():
     """Return plans of which rounding makes the resized image a pixel smaller than the network's input."""
     plans = []
-    for model in ("r50_704_428q", "small_352_428q"):
+    for model in ("r50_704_428q", "small_352_256q"):
         config = load_config(model)
         for width in range(300, 1700):
             plans.append(plan_resize(width, width // 2, config))
@@ -169,7 +169,7 @@ def test_a_plan_fills_the_input_and_keeps_the_bottom_and_the_middle(width, heigh
 
 @pytest.mark.parametrize("resize_crop", [resize_crop_exact, resize_crop_fast])
 def test_the_result_may_be_written_to_and_shares_nothing_with_the_source(resize_crop):
-    config = load_config("small_352_428q")
+    config = load_config("small_352_256q")
     image = noise(352, 128)
     before = image.copy()
     resize_crop(image, plan_resize(352, 128, config))[:] = 0
@@ -178,7 +178,7 @@ def test_the_result_may_be_written_to_and_shares_nothing_with_the_source(resize_
 
 def test_views_of_larger_images_are_taken_as_they_are():
     image = noise(700, 300)[20:, 30:][:, ::-1]
-    plan = plan_resize(670, 280, load_config("small_352_428q"))
+    plan = plan_resize(670, 280, load_config("small_352_256q"))
     copy = np.ascontiguousarray(image)
     np.testing.assert_array_equal(resize_crop_fast(image, plan), resize_crop_fast(copy, plan))
     np.testing.assert_array_equal(resize_crop_exact(image, plan), resize_crop_exact(copy, plan))
@@ -189,7 +189,7 @@ def test_views_of_larger_images_are_taken_as_they_are():
     "image", [noise(10, 20), noise(20, 10).astype(np.float32), noise(20, 10)[..., 0], np.zeros((10, 20, 4), np.uint8)]
 )
 def test_another_image_than_planned_is_refused(resize_crop, image):
-    plan = plan_resize(20, 10, load_config("small_352_428q"))
+    plan = plan_resize(20, 10, load_config("small_352_256q"))
     with pytest.raises(StreampetrError, match=r"came where \(10, 20, 3\) uint8 was planned"):
         resize_crop(image, plan)
 
@@ -197,7 +197,7 @@ def test_another_image_than_planned_is_refused(resize_crop, image):
 @pytest.mark.parametrize("size", [(0, 100), (100, 0), (-1, 5)])
 def test_an_image_without_pixels_is_refused(size):
     with pytest.raises(StreampetrError, match="cannot be resized"):
-        plan_resize(*size, load_config("small_352_428q"))
+        plan_resize(*size, load_config("small_352_256q"))
 
 
 def test_normalise_follows_the_channel_order_of_the_model():

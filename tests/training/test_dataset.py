@@ -26,7 +26,7 @@ from training.data.infos_file import load_infos
 from training.data.prepare import prepare
 from training.data.sampler import Request
 
-MODEL = load_config("small_352_428q")
+MODEL = load_config("small_352_256q")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streampetr_core.geometry import Array, transform_points
-from training.synth.raster import Instance, Mesh, Picture, object_mesh, render, scan, structure_mesh
+from training.synth.raster import Instance, Mesh, Picture, Workspace, object_mesh, render, scan, structure_mesh
 from training.synth.rig import Camera
 from training.synth.scene import SceneDescription, poses_of
 from training.synth.stage import SceneObject
@@ -18,6 +18,7 @@ _BEHIND = 30.0  # metres; objects farther behind a camera cast no shadow into it
 _FAR_GAITS, _STRIDING = 25.0, 0.25  # beyond so many metres all walkers are drawn in mid-stride, which saves meshes
 _LIDAR_REACH = 80.0
 _LEAST_PIXELS = 1.0
+_CALM_WIDTH = 500  # pixels; narrower pictures are drawn at twice their size
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Sweep:
         return 1 + np.searchsorted([0.4, 0.6, 0.8], self.visibility, side="right")
 
 
-def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Picture:
+def take_picture(scene: SceneDescription, camera: Camera, time: float, workspace: Workspace | None = None) -> Picture:
     """Return what `camera` sees at `time` seconds after the start of the scene; object i has the identity i + 1."""
     site_T_cam = scene.ego.pose(time) @ camera.base_T_cam
     instances = instances_at(scene, time, site_T_cam[:3, 3], site_T_cam[:2, 2])
@@ -52,23 +53,24 @@ def take_picture(scene: SceneDescription, camera: Camera, time: float) -> Pictur
         camera.height,
         camera.intrinsics,
         site_T_cam,
-        _supersample(camera.width, camera.height),
+        _supersample(camera.width),
+        workspace,
     )
 
 
-def _supersample(width: int, height: int) -> float:
+def _supersample(width: int) -> int:
     """Return how much larger a picture is drawn than it gets: small ones would be restless otherwise."""
-    if width >= 1000:
-        return 1
-    return 1.5 if width >= 500 and width % 2 == height % 2 == 0 else 2
+    return 1 if width >= _CALM_WIDTH else 2
 
 
-def observe(scene: SceneDescription, time: float, with_lidar: bool = True) -> Sweep:
+def observe(scene: SceneDescription, time: float, with_lidar: bool = True, workspace: Workspace | None = None) -> Sweep:
     """Return the turn of the sensors that ends at `time`; each camera looks at its own exposure time.
 
-    Without LiDAR, there are no points and counts.
+    Without LiDAR, there are no points and counts; with a `workspace`, pictures have no depth and ids.
     """
-    pictures = {camera.channel: take_picture(scene, camera, time + camera.exposure) for camera in scene.rig.cameras}
+    pictures = {
+        camera.channel: take_picture(scene, camera, time + camera.exposure, workspace) for camera in scene.rig.cameras
+    }
     count = len(scene.objects)
     share, pixels = np.zeros(count), np.zeros(count)
     for picture in pictures.values():

@@ -6,7 +6,7 @@ which differs a little where vehicles brake or turn.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streampetr_core.geometry import Array, invert_transform, transform_points
 from training.synth.observe import observe
 from training.synth.options import KEYFRAME_PERIOD
+from training.synth.raster import Workspace
 from training.synth.records import ANNOTATED
 from training.synth.scene import FAMILIES, LONGEST, SceneDescription, make_scene
 
@@ -63,13 +64,14 @@ class OnlineScene(Sequence[Sample]):
 
     description: SceneDescription
     samples: int
+    _workspace: Workspace = field(default_factory=Workspace, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.samples
 
     def __getitem__(self, index: int) -> Sample:
         index = range(self.samples)[index]
-        return render_sample(self.description, index)
+        return render_sample(self.description, index, self._workspace)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(self.samples))
@@ -107,10 +109,10 @@ def _description(seed: int, split: str, index: int, samples: int, size: tuple[in
     return make_scene(seed, split, index, (samples - 1) * KEYFRAME_PERIOD, size)
 
 
-def render_sample(scene: SceneDescription, index: int) -> Sample:
+def render_sample(scene: SceneDescription, index: int, workspace: Workspace | None = None) -> Sample:
     """Return sample `index` of a scene."""
     time = index * KEYFRAME_PERIOD
-    sweep = observe(scene, time)
+    sweep = observe(scene, time, workspace=workspace)
     site_T_ref = scene.ego.pose(time) @ scene.rig.base_T_lidar
     cameras = scene.rig.cameras
     site_T_cams = [scene.ego.pose(time + camera.exposure) @ camera.base_T_cam for camera in cameras]

@@ -21,6 +21,7 @@ from streampetr_core.errors import StreampetrError
 from training.synth.jobs import run_jobs
 from training.synth.observe import Sweep, observe
 from training.synth.options import SYNTH, SceneSpec, WorldOptions
+from training.synth.raster import Workspace
 from training.synth.records import FIXED_TABLES, LIDAR, MAP_FILE, SCENE_TABLES, Rows, SceneRecords, Turn, fixed_rows
 from training.synth.rig import CHANNELS
 from training.synth.scene import FAMILIES, make_scene
@@ -178,10 +179,10 @@ def write_scene(task: Task, advance: callable) -> None:
     scene = make_scene(
         options.seed, spec.family, spec.index, options.duration, (options.width, options.height), spec.name, extra=extra
     )
-    records = SceneRecords(options, spec, scene)
+    records, workspace = SceneRecords(options, spec, scene), Workspace()
     for index in options.turns:
         turn = Turn(index)
-        sweep = observe(scene, turn.time, with_lidar=turn.is_key_frame or options.lidar)
+        sweep = observe(scene, turn.time, with_lidar=turn.is_key_frame or options.lidar, workspace=workspace)
         _write_files(folder, records, turn, sweep, options.lidar)
         records.add_turn(turn, sweep)
         advance(len(sweep.pictures))

@@ -10,7 +10,7 @@ from training.synth.raster.lidar import scan
 from training.synth.raster.light import WEATHERS, Air, Light
 from training.synth.raster.mesh import Mesh
 from training.synth.raster.palette import PALETTES, Palette
-from training.synth.raster.picture import Instance, Picture, Visibility, render, visibility
+from training.synth.raster.picture import Instance, Picture, Visibility, Workspace, render, visibility
 from training.synth.raster.shapes import FAMILIES, STRUCTURE_KINDS, TYPICAL_SIZES, VARIANTS, object_mesh, structure_mesh
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Palette",
     "Picture",
     "Visibility",
+    "Workspace",
     "object_mesh",
     "render",
     "scan",

@@ -55,10 +55,10 @@ def _fill(a, b, c, index, slot, inverse_depth, surface, stamp):  # noqa: ANN001,
         first, last = _span(row, a, b, long, upper, lower, float(width))
         start = a[2] + (row - a[1]) * slope_y - a[0] * slope_x
         for column in range(first, last):
-            value = np.float32(start + column * slope_x)
-            if value > inverse_depth[row, column]:
-                inverse_depth[row, column] = value
-                surface[row, column] = index
+            # Written even where nothing changes: without a branch several pixels go at once.
+            value, before = np.float32(start + column * slope_x), inverse_depth[row, column]
+            inverse_depth[row, column] = max(value, before)
+            surface[row, column] = index if value > before else surface[row, column]
         if slot > 0:
             for column in range(first, last):
                 covered += stamp[row, column] != slot

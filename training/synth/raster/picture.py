@@ -3,11 +3,11 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from streampetr_core.geometry import Array, invert_transform
 from training.synth.raster.ground import GroundMap, noise_tile
@@ -61,15 +61,53 @@ class Visibility:
 
 @dataclass(frozen=True)
 class Picture:
-    """`image` (H, W, 3) uint8 RGB, `depth` (H, W) float32 along z of the camera in m, inf for sky, `ids` (H, W) int32.
+    """What a camera sees: `image` (H, W, 3) uint8 RGB, who is in it, and what each pixel shows.
 
-    `ids` is 0 for sky, ground and scenery.
+    The buffers are those of the picture as it was drawn, `supersample` times as large; None for a picture that was
+    made in a workspace, whose buffers serve the next one.
     """
 
     image: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    ids: NDArray[np.int32]
     visibility: Visibility
+    drawn_depth: NDArray[np.float32] | None
+    drawn_ids: NDArray[np.int32] | None
+    supersample: float = 1
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """(H, W) along z of the camera in metres, inf for sky."""
+        return self._thinned(self.drawn_depth)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int32]:
+        """(H, W): identities; 0 for sky, ground and scenery."""
+        return self._thinned(self.drawn_ids)
+
+    def _thinned(self, values: NDArray | None) -> NDArray:
+        if values is None:
+            raise ValueError("a picture made in a workspace has no depth and ids; render it without one")
+        rows, columns = (
+            np.ceil((np.arange(count) + 0.5) * self.supersample - 1).astype(int) for count in self.image.shape[:2]
+        )
+        return values[rows[:, None], columns]
+
+
+class Workspace:
+    """Buffers for one picture after another: to ask for new memory each time takes longer than to clear the old.
+
+    It serves one thread.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray] = {}
+
+    def filled(self, name: str, shape: tuple[int, int], dtype: DTypeLike, value: float) -> NDArray:
+        """Return the buffer of that name, every element `value`."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape:
+            array = self._arrays[name] = np.empty(shape, dtype)
+        array.fill(value)
+        return array
 
 
 @dataclass(frozen=True)
@@ -156,30 +194,32 @@ def render(
     K: ArrayLike,
     world_T_cam: ArrayLike,
     supersample: float = 1,
+    workspace: Workspace | None = None,
 ) -> Picture:
     """Return what a camera with intrinsics `K` (3, 3) at `world_T_cam` (4, 4, optical axes) sees.
 
     With `supersample` 2 the picture is drawn at twice the size and halved, which is calmer and sharper; depth, ids and
     visibility then come from the large picture, of whose pixels every other one is kept. It may be any factor that
-    gives the large picture whole pixels; ValueError for another one.
+    gives the large picture whole pixels; ValueError for another one. With a `workspace` the picture keeps no depth and
+    ids.
     """
     large = width * supersample, height * supersample
     if any(value % 1 for value in large):
         raise ValueError(f"{width}x{height} times {supersample} is no whole number of pixels")
     camera = _camera(int(large[0]), int(large[1]), K, world_T_cam, supersample)
     placed = _Placed.of(instances, camera)
-    drawing = _draw(placed, camera)
-    shade = np.zeros(drawing.surface.shape, np.uint8)
+    buffers = workspace or Workspace()
+    drawing = _draw(placed, camera, buffers)
+    shade = buffers.filled("shade", drawing.surface.shape, np.uint8, 0)
     _cast_shadows(placed, camera, light, drawing.surface, shade)
     _darken_contacts(placed, camera, drawing.surface, shade)
     image, counts, boxes = _colour(placed, drawing, camera, ground, light, shade)
     visibility = _gather(placed, drawing, counts, boxes, supersample)
-    depth, ids = drawing.inverse_depth, drawing.surface
     if supersample > 1:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        rows, columns = (np.ceil((np.arange(count) + 0.5) * supersample - 1).astype(int) for count in (height, width))
-        depth, ids = (values.take(rows, axis=0).take(columns, axis=1) for values in (depth, ids))
-    return Picture(image, depth, ids, visibility)
+    if workspace is not None:
+        return Picture(image, visibility, None, None, supersample)
+    return Picture(image, visibility, drawing.inverse_depth, drawing.surface, supersample)
 
 
 def visibility(
@@ -188,7 +228,7 @@ def visibility(
     """Return what `render` says about visibility, without painting; the ground hides nothing."""
     camera = _camera(width, height, K, world_T_cam, 1)
     placed = _Placed.of(instances, camera)
-    drawing = _draw(placed, camera)
+    drawing = _draw(placed, camera, Workspace())
     counts, boxes = _empty_counts(len(drawing.firsts))
     count_pixels(drawing.surface, _slots(placed, drawing), counts, boxes)
     return _gather(placed, drawing, counts, boxes, 1)
@@ -201,10 +241,10 @@ def _camera(width: int, height: int, K: ArrayLike, world_T_cam: ArrayLike, super
     return _Camera(width, height, pinhole, world_T_cam, invert_transform(world_T_cam))
 
 
-def _draw(placed: _Placed, camera: _Camera) -> _Drawing:
+def _draw(placed: _Placed, camera: _Camera, buffers: Workspace) -> _Drawing:
     shape = (camera.height, camera.width)
-    inverse_depth, surface = np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
-    stamp = np.zeros(shape, np.uint16)
+    inverse_depth = buffers.filled("inverse_depth", shape, np.float32, 0.0)
+    surface, stamp = buffers.filled("surface", shape, np.int32, -1), buffers.filled("stamp", shape, np.uint16, 0)
     seen = (
         np.flatnonzero(camera.reached_by(placed.centres, placed.radii)) if len(placed.instances) else np.empty(0, int)
     )

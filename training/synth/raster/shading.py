@@ -18,9 +18,10 @@ SUN, SKY, BOUNCE, HORIZON, ZENITH, CLOUD, WEATHER = range(7)
 CLOUDS, WETNESS, VIGNETTE = range(3)
 SKYLINE_SIZE = 1024
 _MASK = NOISE_SIZE - 1
-_BLOCK = 32  # pixels in a row that share one copy of the ground map
-_SKY_STEPS = 100  # computed colours of the sky in one row
+_BLOCK = 64  # pixels in a row that share one copy of the ground map
+_SKY_STEPS = 64  # computed colours of the sky in one row
 _FINE = 0.009  # metres; smaller pixels on the ground take their albedo from a neighbour
+_GRAIN_REACH = 60.0  # metres; what is farther away has no grain
 _HILLS = 0.06  # sine of the greatest height of the hills
 
 
@@ -134,32 +135,54 @@ def _sky_row(row, rays, eye_height, air, light, surface, depth, line):  # noqa: 
     dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
     if max(z0, z0 + width * dz) < 0.0 and eye_height > 0.0:
         return
-    hill_red, hill_green = 12.6 * (light[SUN, 0] + light[SKY, 0]), 15.8 * (light[SUN, 1] + light[SKY, 1])
-    hill_blue = 14.0 * (light[SUN, 2] + light[SKY, 2])
+    hill = (
+        12.6 * (light[SUN, 0] + light[SKY, 0]),
+        15.8 * (light[SUN, 1] + light[SKY, 1]),
+        14.0 * (light[SUN, 2] + light[SKY, 2]),
+    )
     known, old = -1, (0.0, 0.0, 0.0, 0.0, 0.0)
     step = max(width // _SKY_STEPS, 4)
     for start in range(0, width, step):
         end = min(start + step, width)
         anything = False
         for column in range(start, end):
-            anything |= surface[column] < 0 and (z0 + column * dz >= 0.0 or eye_height <= 0.0)
-        if not anything:
+            anything |= surface[column] < 0
+        if not anything or (max(z0 + start * dz, z0 + end * dz) < 0.0 and eye_height > 0.0):
             continue
         if known != start:
             old = _sky(x0 + start * dx, y0 + start * dy, z0 + start * dz, sky, clouds, light)
         new = _sky(x0 + end * dx, y0 + end * dy, z0 + end * dz, sky, clouds, light)
-        bend = new[4] - old[4]
-        bend -= SKYLINE_SIZE * np.round(bend / SKYLINE_SIZE)
-        for column in range(start, end):
-            if surface[column] < 0:
-                share = (column - start) / (end - start)
-                red, green, blue = _between(old, new, share)
-                up = old[3] + (new[3] - old[3]) * share
-                if up < _HILLS and up < _height_of_hills(skyline, old[4] + bend * share):
-                    red, green, blue = 0.55 * red + hill_red, 0.55 * green + hill_green, 0.55 * blue + hill_blue
-                line[3 * column], line[3 * column + 1], line[3 * column + 2] = red, green, blue
-                depth[column] = np.inf
+        _blend_sky(start, end, old, new, surface, depth, line)
+        if min(old[3], new[3]) < _HILLS:
+            _raise_hills(start, end, old, new, skyline, hill, line)
         known, old = end, new
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _blend_sky(start, end, old, new, surface, depth, line):  # noqa: ANN001, ANN202
+    """Go from one colour of the sky to the next, also behind things: what stands before it is coloured later."""
+    scale = np.float32(1.0 / (end - start))
+    red, green, blue = np.float32(old[0]), np.float32(old[1]), np.float32(old[2])
+    more_red, more_green, more_blue = np.float32(new[0]) - red, np.float32(new[1]) - green, np.float32(new[2]) - blue
+    for index in range(end - start):
+        share, column = np.float32(index) * scale, start + index
+        line[3 * column] = red + more_red * share
+        line[3 * column + 1] = green + more_green * share
+        line[3 * column + 2] = blue + more_blue * share
+        depth[column] = np.float32(np.inf) if surface[column] < 0 else depth[column]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _raise_hills(start, end, old, new, skyline, hill, line):  # noqa: ANN001, ANN202
+    """Darken the sky where hills stand before it."""
+    bend = new[4] - old[4]
+    bend -= SKYLINE_SIZE * np.round(bend / SKYLINE_SIZE)
+    for column in range(start, end):
+        share = (column - start) / (end - start)
+        up = old[3] + (new[3] - old[3]) * share
+        if up < _HILLS and up < _height_of_hills(skyline, old[4] + bend * share):
+            for channel in range(3):
+                line[3 * column + channel] = 0.55 * line[3 * column + channel] + hill[channel]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -167,15 +190,6 @@ def _height_of_hills(skyline, turn):  # noqa: ANN001, ANN202
     low = np.floor(turn)
     left, right = skyline[int(low) & (SKYLINE_SIZE - 1)], skyline[int(low + 1.0) & (SKYLINE_SIZE - 1)]
     return left + (right - left) * (turn - low)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _between(old, new, share):  # noqa: ANN001, ANN202
-    return (
-        old[0] + (new[0] - old[0]) * share,
-        old[1] + (new[1] - old[1]) * share,
-        old[2] + (new[2] - old[2]) * share,
-    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -191,59 +205,85 @@ def _copy_of_map(depth, focal, height, metres, levels):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _meet_ground(start, count, rays, row, eye, origin, depth, east, north):  # noqa: ANN001, ANN202
-    """Write the depths (count,) at which pixels from column `start` on meet the ground, and where, from the map's rim.
+def _meet_ground(start, count, stride, rays, row, eye, origin, depth, east, north):  # noqa: ANN001, ANN202
+    """Write the depths (count,) at which every `stride`-th pixel meets the ground, and where, from the map's rim.
 
     What looks above the horizon gets a depth of 1e6 m or more.
     """
     x0, y0, z0 = _first_ray(rays, row)
-    dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
-    height, from_x, from_y = eye[2], eye[0] - origin[0], eye[1] - origin[1]
+    x0, y0, z0 = (
+        np.float32(x0 + start * rays[0, 0]),
+        np.float32(y0 + start * rays[1, 0]),
+        np.float32(z0 + start * rays[2, 0]),
+    )
+    dx, dy, dz = (
+        np.float32(stride * rays[0, 0]),
+        np.float32(stride * rays[1, 0]),
+        np.float32(stride * rays[2, 0]),
+    )
+    height, flat = np.float32(eye[2]), np.float32(1e-6)
+    from_x, from_y = np.float32(eye[0] - origin[0]), np.float32(eye[1] - origin[1])
     for index in range(count):
-        column = float(start + index)
-        distance = height / max(-(z0 + column * dz), 1e-6)
+        step = np.float32(index)
+        distance = height / max(-(z0 + step * dz), flat)
         depth[index] = distance
-        east[index] = from_x + distance * (x0 + column * dx)
-        north[index] = from_y + distance * (y0 + column * dy)
+        east[index] = from_x + distance * (x0 + step * dx)
+        north[index] = from_y + distance * (y0 + step * dy)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sample_ground(count, stride, scale, offset, packed, place, east, north, albedo):  # noqa: ANN001, ANN202
+def _sample_ground(count, scale, offset, packed, place, east, north, albedo):  # noqa: ANN001, ANN202
     """Write 256 times the bilinear means (3, count) of packed RGB of one copy of the ground map."""
-    start, rows, columns = place
-    right_rim, low_rim = columns - 1.001, rows - 1.001
-    for index in range(0, count, stride):
-        x = min(max(east[index] * scale - offset, 0.0), right_rim)
-        y = min(max(north[index] * scale - offset, 0.0), low_rim)
-        column, row = int(x), int(y)
-        right, low = int((x - column) * 16.0), int((y - row) * 16.0)
+    first, rows, columns = np.int32(place[0]), np.int32(place[1]), np.int32(place[2])
+    even, byte, low_half = np.uint32(0xFF00FF), np.uint32(0xFF), np.uint32(0xFFFF)
+    scale, offset, least, fine = np.float32(scale), np.float32(offset), np.float32(0.0), np.float32(16.0)
+    right_rim, low_rim = np.float32(columns - 1.001), np.float32(rows - 1.001)
+    for index in range(count):
+        x = min(max(east[index] * scale - offset, least), right_rim)
+        y = min(max(north[index] * scale - offset, least), low_rim)
+        column, row = np.int32(x), np.int32(y)
+        right, low = np.uint32((x - np.float32(column)) * fine), np.uint32((y - np.float32(row)) * fine)
         # Unsigned, so that no index is looked at for being negative.
-        here = np.uintp(start + row * columns + column)
+        here = np.uintp(np.uint32(first + row * columns + column))
         below = here + np.uintp(columns)
-        one, two = np.int64(packed[here]), np.int64(packed[here + np.uintp(1)])
-        three, four = np.int64(packed[below]), np.int64(packed[below + np.uintp(1)])
-        a, b, c, d = (16 - right) * (16 - low), right * (16 - low), (16 - right) * low, right * low
+        one, two = packed[here], packed[here + np.uintp(1)]
+        three, four = packed[below], packed[below + np.uintp(1)]
+        d = np.uint32(right * low)
+        b, c = np.uint32((right << 4) - d), np.uint32((low << 4) - d)
+        a = np.uint32(256 - b - c - d)
         # Red and blue lie 16 bits apart, so one product serves both.
-        both = (one & 0xFF00FF) * a + (two & 0xFF00FF) * b + (three & 0xFF00FF) * c + (four & 0xFF00FF) * d
-        green = (one >> 8 & 255) * a + (two >> 8 & 255) * b + (three >> 8 & 255) * c + (four >> 8 & 255) * d
-        albedo[0, index], albedo[1, index], albedo[2, index] = both & 0xFFFF, green, both >> 16
+        both = np.uint32((one & even) * a + (two & even) * b + (three & even) * c + (four & even) * d)
+        green = np.uint32(
+            (one >> 8 & byte) * a + (two >> 8 & byte) * b + (three >> 8 & byte) * c + (four >> 8 & byte) * d
+        )
+        albedo[0, index] = np.float32(np.int32(both & low_half))
+        albedo[1, index] = np.float32(np.int32(green))
+        albedo[2, index] = np.float32(np.int32(both >> 16))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _roughen(count, stride, grain, depth, east, north, albedo):  # noqa: ANN001, ANN202
+def _roughen(count, grain, depth, east, north, albedo):  # noqa: ANN001, ANN202
     """Multiply the albedo by the grain of the ground, which fades with the depth; grass is rougher than the road."""
-    for index in range(0, count, stride):
+    if min(depth[0], depth[count - 1]) > _GRAIN_REACH:
+        return
+    shift, coarse, fine = np.float32(4096.0), np.float32(7.0), np.float32(40.0)
+    one, least, fall, far = np.float32(1.0), np.float32(0.0), np.float32(0.01), np.float32(1.0 / 22.0)
+    share, grass, road, greener = np.float32(0.6), np.float32(0.45), np.float32(0.16), np.float32(1500.0)
+    for index in range(count):
         distance = depth[index]
-        if distance > 60.0:
-            continue
-        x, y = east[index] + 4096.0, north[index] + 4096.0
-        rough = grain[int(y * 7.0) & _MASK, int(x * 7.0) & _MASK] * (0.6 - distance * 0.01)
-        if distance < 22.0:
-            rough += grain[int(y * 40.0) & _MASK, int(x * 40.0) & _MASK] * (1.0 - distance * (1.0 / 22.0))
-        factor = np.float32(1.0 + rough * (0.45 if albedo[1, index] > albedo[0, index] + 1500.0 else 0.16))
+        x, y = east[index] + shift, north[index] + shift
+        rough = _tile(grain, x * coarse, y * coarse) * max(share - distance * fall, least)
+        rough += _tile(grain, x * fine, y * fine) * max(one - distance * far, least)
+        factor = one + rough * (grass if albedo[1, index] > albedo[0, index] + greener else road)
         albedo[0, index] *= factor
         albedo[1, index] *= factor
         albedo[2, index] *= factor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tile(tile, x, y):  # noqa: ANN001, ANN202
+    """Return the value of a periodic noise tile nearest to (x, y)."""
+    return tile[np.uintp(np.int32(y) & _MASK), np.uintp(np.int32(x) & _MASK)]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -256,52 +296,64 @@ def _ground_row(row, rays, eye, ground, haze, light, surface, shade, depths, lin
         return
     depth, east, north, clear, albedo = scratch[0][0], scratch[0][1], scratch[0][2], scratch[0][3], scratch[1]
     for start in range(0, width, _BLOCK):
-        count = min(_BLOCK, width - start)
+        length = min(_BLOCK, width - start)
         anything = False
-        for column in range(start, start + count):
+        for column in range(start, start + length):
             anything |= surface[column] < 0
         if not anything:
             continue
-        _meet_ground(start, count, rays, row, eye, origin, depth, east, north)
+        farthest = eye[2] / max(-max(z0 + start * dz, z0 + (start + length) * dz), 1e-6)
+        # Close by, a pixel is smaller than any grain: every other one will do.
+        stride = 2 if farthest < _FINE * origin[3] else 1
+        count = (length + stride - 1) // stride
+        _meet_ground(start, count, stride, rays, row, eye, origin, depth, east, north)
         level = _copy_of_map(min(depth[0], depth[count - 1]), origin[3], eye[2], origin[2], len(places))
         place = (places[level, 0], places[level, 1], places[level, 2])
         size = 1 << level
-        # Close by, a pixel is smaller than any grain: every other one will do.
-        stride = 2 if max(depth[0], depth[count - 1]) < _FINE * origin[3] else 1
-        _sample_ground(count, stride, 1.0 / (origin[2] * size), 0.5 - 0.5 / size, packed, place, east, north, albedo)
-        _roughen(count, stride, grain, depth, east, north, albedo)
+        _sample_ground(count, 1.0 / (origin[2] * size), 0.5 - 0.5 / size, packed, place, east, north, albedo)
+        _roughen(count, grain, depth, east, north, albedo)
+        last = np.float32(HAZE_REACH * HAZE_STEPS_PER_METRE - 1)
         for index in range(count):
-            clear[index] = haze[min(int(depth[index] * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
+            clear[index] = haze[np.uintp(np.int32(min(depth[index] * np.float32(HAZE_STEPS_PER_METRE), last)))]
         if light[WEATHER, WETNESS] > 0.0:
-            _mirror_sky(start, count, rays, row, light[WEATHER, WETNESS], clear)
-        _light_ground(
-            start, count, stride, z0, dz, surface, shade, lit, light[HORIZON], depth, clear, albedo, depths, line
-        )
+            _mirror_sky(start, count, stride, rays, row, light[WEATHER, WETNESS], clear)
+        far = (np.float32(light[HORIZON, 0]), np.float32(light[HORIZON, 1]), np.float32(light[HORIZON, 2]))
+        _light_ground(start, length, stride, (z0, dz), eye[2], surface, shade, lit, far, clear, albedo, depths, line)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _mirror_sky(start, count, rays, row, wet, clear):  # noqa: ANN001, ANN202
+def _mirror_sky(start, count, stride, rays, row, wet, clear):  # noqa: ANN001, ANN202
     """Take from `clear` what wet ground shows of the horizon instead of itself: the more, the flatter the view."""
     x0, y0, z0 = _first_ray(rays, row)
     for index in range(count):
-        column = float(start + index)
+        column = float(start + stride * index)
         x, y, z = x0 + column * rays[0, 0], y0 + column * rays[1, 0], z0 + column * rays[2, 0]
         rest = 1.0 + min(z, 0.0) / np.sqrt(x * x + y * y + z * z)
         clear[index] *= 1.0 - wet * rest * rest * rest * rest * rest
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _light_ground(start, count, stride, z0, dz, surface, shade, lit, horizon, depth, clear, albedo, depths, line):  # noqa: ANN001, ANN202
-    """Write depths and colours of the ground where it is seen; `lit` (256, 3) is the light by value of `shade`."""
-    far_red, far_green, far_blue = horizon[0], horizon[1], horizon[2]
-    for index in range(count):
-        column = start + index
-        if surface[column] < 0 and z0 + column * dz < 0.0:
-            depths[column] = depth[index]
-            kind, share, known = shade[column], clear[index], index & -stride
-            line[3 * column] = far_red + (albedo[0, known] * lit[kind, 0] - far_red) * share
-            line[3 * column + 1] = far_green + (albedo[1, known] * lit[kind, 1] - far_green) * share
-            line[3 * column + 2] = far_blue + (albedo[2, known] * lit[kind, 2] - far_blue) * share
+def _light_ground(start, length, stride, slope, height, surface, shade, lit, far, clear, albedo, depths, line):  # noqa: ANN001, ANN202
+    """Write depths of the ground where it is seen, and its colour wherever it is: what stands on it is coloured later.
+
+    `lit` (256, 3) is the light by value of `shade`.
+    """
+    z0, dz = slope
+    first, last = start, start + length
+    while first < last and z0 + first * dz >= 0.0:
+        first += 1
+    while first < last and z0 + (last - 1) * dz >= 0.0:
+        last -= 1
+    z0, dz, height, shift = np.float32(z0 + first * dz), np.float32(dz), np.float32(height), stride - 1
+    for index in range(last - first):
+        column = first + index
+        known = np.uintp(column - start >> shift)
+        depth = height / -(z0 + np.float32(index) * dz)
+        depths[column] = depth if surface[column] < 0 else depths[column]
+        kind, share = np.uintp(shade[column]), clear[known]
+        line[3 * column] = far[0] + (albedo[0, known] * lit[kind, 0] - far[0]) * share
+        line[3 * column + 1] = far[1] + (albedo[1, known] * lit[kind, 1] - far[1]) * share
+        line[3 * column + 2] = far[2] + (albedo[2, known] * lit[kind, 2] - far[2]) * share
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -320,28 +372,35 @@ def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, 
     """Colour the triangles of one row into `line` (3 W,), and name their owners."""
     colours, materials, slots, identities = table
     clouds, grain = textures
-    far_red, far_green, far_blue = light[HORIZON, 0], light[HORIZON, 1], light[HORIZON, 2]
+    far_red, far_green, far_blue = (
+        np.float32(light[HORIZON, 0]),
+        np.float32(light[HORIZON, 1]),
+        np.float32(light[HORIZON, 2]),
+    )
     x0, y0, z0 = _first_ray(rays, row)
     dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
-    eye_x, eye_y, eye_z = eye[0], eye[1], eye[2]
+    down, drop, eye_height = np.float32(z0), np.float32(dz), np.float32(eye[2])
+    one, least, low, more = np.float32(1.0), np.float32(0.0), np.float32(0.8), np.float32(0.2)
+    scale, end = np.float32(HAZE_STEPS_PER_METRE), np.float32(HAZE_REACH * HAZE_STEPS_PER_METRE - 1)
     for column in range(len(surface)):
         index = surface[column]
         if index < 0:
             surface[column] = 0
             continue
-        depth = 1.0 / depths[column]
+        known = np.uintp(index)
+        depth = one / depths[column]
         depths[column] = depth
-        surface[column] = identities[slots[index]]
-        above = eye_z + depth * (z0 + column * dz)
-        factor = 0.8 + 0.2 * min(max(above, 0.0), 1.0)  # less light reaches what is close to the ground
-        material = materials[index]
+        surface[column] = identities[np.uintp(slots[known])]
+        above = eye_height + depth * (down + np.float32(column) * drop)
+        factor = low + more * min(max(above, least), one)  # less light reaches what is close to the ground
+        material = materials[known]
         if material >= MASONRY:
-            x, y = eye_x + depth * (x0 + column * dx), eye_y + depth * (y0 + column * dy)
-            factor *= _texture(x, y, above, depth, material, clouds, grain)
-        clear = haze[min(int(depth * HAZE_STEPS_PER_METRE), HAZE_REACH * HAZE_STEPS_PER_METRE - 1)]
-        line[3 * column + 0] = far_red + (colours[index, 0] * factor - far_red) * clear
-        line[3 * column + 1] = far_green + (colours[index, 1] * factor - far_green) * clear
-        line[3 * column + 2] = far_blue + (colours[index, 2] * factor - far_blue) * clear
+            x, y = eye[0] + depth * (x0 + column * dx), eye[1] + depth * (y0 + column * dy)
+            factor *= np.float32(_texture(x, y, above, depth, material, clouds, grain))
+        clear = haze[np.uintp(np.int32(min(depth * scale, end)))]
+        line[3 * column + 0] = far_red + (colours[known, 0] * factor - far_red) * clear
+        line[3 * column + 1] = far_green + (colours[known, 1] * factor - far_green) * clear
+        line[3 * column + 2] = far_blue + (colours[known, 2] * factor - far_blue) * clear
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -371,7 +430,7 @@ def colour_pixels(
     height, width = surface.shape
     haze, textures = air[3], (air[1], ground[3])
     line = np.empty(3 * width, np.float32)
-    scratch = (np.empty((4, _BLOCK)), np.empty((3, _BLOCK), np.float32))
+    scratch = (np.empty((4, _BLOCK), np.float32), np.empty((3, _BLOCK), np.float32))
     fall = light[WEATHER, VIGNETTE] / (0.25 * (width * width + height * height))
     bend = np.empty(3 * width, np.float32)
     for index in range(3 * width):
