@@ -51,6 +51,7 @@ setup(
             "init = streampetr_core.commands.init",
             "plot = training.commands.plot",
             "prepare = training.commands.prepare",
+            "score = training.commands.score",
             "snapshot = streampetr_ros.commands.snapshot",
             "synth = training.commands.synth",
             "test = training.commands.test",

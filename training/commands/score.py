@@ -1,0 +1,52 @@
+"""Say how good results files are: mAP and NDS of detections, AMOTA of tracks, by nuscenes-devkit.
+
+RESULTS are nuScenes' files of a whole split, such as `streampetr test` and `streampetr bag to-results` write. What the
+devkit says is also written beside each.
+
+Example:
+  streampetr score out/live/results_nusc.json out/live/tracking_result.json --dataroot out/world
+"""
+
+import argparse
+from pathlib import Path
+
+from streampetr_core.errors import StreampetrError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `streampetr score`."""
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="results files")
+    parser.add_argument("--dataroot", type=Path, required=True, help="root of the tables with the truth")
+    parser.add_argument("--version", help="of the tables (default: the only one)")
+    parser.add_argument("--split", help="default: the one whose samples the results have")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a table for each file."""
+    from training.data.tables import open_tables, splits_of, versions_of
+    from training.evaluation.detection import detection_table, evaluate_detections
+    from training.evaluation.results import read_results
+    from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
+
+    versions = [args.version] if args.version else versions_of(args.dataroot)
+    if len(versions) != 1:
+        raise StreampetrError(f"{args.dataroot}: holds {', '.join(versions) or 'no tables'}; choose one with --version")
+    tables = open_tables(args.dataroot, versions[0])
+    scenes = {scene["token"]: scene["name"] for scene in tables.scene}
+    for path in args.results:
+        results = read_results(path)
+        names = {scenes[sample["scene_token"]] for sample in tables.sample if sample["token"] in results}
+        splits = splits_of(tables)
+        fitting = [split for split in splits if names == set(splits[split]) & set(scenes.values())]
+        split = args.split or next(iter(fitting), None)
+        if split is None:
+            raise StreampetrError(
+                f"{path}: scenes {', '.join(sorted(names)) or '(none)'} are no split of {tables.table_root}; "
+                f"there are: {', '.join(splits)}"
+            )
+        first = next((entry for entries in results.values() for entry in entries), {})
+        if "tracking_name" in first:
+            out = path.parent / "tracking_metrics"
+            print(tracking_table(evaluate_tracks(path, args.dataroot, versions[0], split, out)))
+        else:
+            print(detection_table(evaluate_detections(path, tables, split, path.parent)))
