@@ -41,10 +41,8 @@ def through_the_node(bag: Path, out: Path, sets: int, rate: float = 4.0, **value
         recorded.start()
         assert spin_until(lambda: all(node.count_subscribers(topic) for topic in topics))
         assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        inputs = [
-            f"/{camera}/{name}" for camera in NUSCENES_CAMERAS for name in ("image_raw/compressed", "camera_info")
-        ]
-        waited = ("/tf", "/tf_static", "/lidar_top/stamp", *inputs)
+        inputs = [f"/{name}/{kind}" for name in NUSCENES_CAMERAS for kind in ("image_raw/compressed", "camera_info")]
+        waited = ("/tf", "/tf_static", EVERY_SET["reference_topic"], *inputs)
         play(bag, PlayOptions(rate=rate, wait_for=waited, delay=0.2))
         recorded.join()
     finally:

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from streampetr_core.checkpoint import Checkpoint, save_checkpoint
+from streampetr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from streampetr_core.geometry import invert_transform
+from streampetr_core.runtime import TorchRuntime
 from streampetr_ros.bag.from_nuscenes import write_bag
 from streampetr_ros.bag.nuscenes_scene import open_root, read_scene
 from streampetr_ros.bag.published import read_published
 from streampetr_ros.bag.to_results import Results, to_results
+from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
 from tests.core.models import lively_detector, tiny_config
 from tests.ros.replay import through_the_node
+from training.data.images import read_image
+from training.data.infos import CAMERAS, Keyframe
 from training.data.source import open_split
 from training.evaluation.inference import InferenceConfig, infer
 from training.evaluation.results import frame_results
@@ -87,3 +92,30 @@ def test_the_node_publishes_what_the_evaluation_finds(root: Path, checkpoint: Pa
     ours = live(root, checkpoint, bag, tmp_path / "exact", resize="exact")
     assert ours.silent == 0
     assert_same(ours.detections, expected)
+
+
+@pytest.mark.parametrize("missing", [("CAM_BACK",), ("CAM_FRONT", "CAM_BACK_LEFT"), CAMERAS[1:4]])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_without_some_cameras_the_node_sees_what_the_evaluation_sees(
+    root: Path, checkpoint: Path, missing: tuple[str, ...], is_known: bool
+):
+    """A camera whose calibration came is left out at once; one that breaks down is known from before."""
+    infos, _ = open_split(root)
+    expected = infer(infos, root, InferenceConfig(checkpoint, pixels="fast", device="cpu", dropped_cameras=missing))
+    perception = Perception(TorchRuntime(load_checkpoint(checkpoint), "cpu"), ResetPolicy(2.0, 80.0))
+    if not is_known:  # seen once, long before
+        perception.process(snapshot_of(infos[0], root, (), is_known, time=-100.0))
+    for keyframe, frame in zip(infos, expected.frames, strict=True):
+        found = perception.process(snapshot_of(keyframe, root, missing, is_known)).detections
+        np.testing.assert_allclose(found.scores_D, frame.detections.scores_D, atol=1e-4)
+        np.testing.assert_allclose(found.boxes_D7[:, :6], frame.detections.boxes_D7[:, :6], atol=1e-3)
+
+
+def snapshot_of(
+    keyframe: Keyframe, root: Path, missing: tuple[str, ...], is_known: bool, time: float = 0.0
+) -> Snapshot:
+    views = []
+    for channel, camera in zip(CAMERAS, keyframe.cameras, strict=True):
+        view = CameraView(read_image(root / camera.path), camera.intrinsics, invert_transform(camera.ref_T_cam))
+        views.append(view if channel not in missing else view.lens if is_known else None)
+    return Snapshot(keyframe.timestamp / 1e6 + time, views, keyframe.world_T_ref)

@@ -8,9 +8,14 @@ Example:
 """
 
 import argparse
+from collections.abc import Container
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streampetr_core.errors import StreampetrError
+
+if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a table for each file."""
-    from training.data.tables import open_tables, splits_of, versions_of
+    from training.data.tables import open_tables, versions_of
     from training.evaluation.detection import detection_table, evaluate_detections
     from training.evaluation.results import read_results
     from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
@@ -32,21 +37,28 @@ def run(args: argparse.Namespace) -> None:
     if len(versions) != 1:
         raise StreampetrError(f"{args.dataroot}: holds {', '.join(versions) or 'no tables'}; choose one with --version")
     tables = open_tables(args.dataroot, versions[0])
-    scenes = {scene["token"]: scene["name"] for scene in tables.scene}
     for path in args.results:
         results = read_results(path)
-        names = {scenes[sample["scene_token"]] for sample in tables.sample if sample["token"] in results}
-        splits = splits_of(tables)
-        fitting = [split for split in splits if names == set(splits[split]) & set(scenes.values())]
-        split = args.split or next(iter(fitting), None)
-        if split is None:
-            raise StreampetrError(
-                f"{path}: scenes {', '.join(sorted(names)) or '(none)'} are no split of {tables.table_root}; "
-                f"there are: {', '.join(splits)}"
-            )
+        split = args.split or _split_of(path, results, tables)
         first = next((entry for entries in results.values() for entry in entries), {})
         if "tracking_name" in first:
             out = path.parent / "tracking_metrics"
             print(tracking_table(evaluate_tracks(path, args.dataroot, versions[0], split, out)))
         else:
             print(detection_table(evaluate_detections(path, tables, split, path.parent)))
+
+
+def _split_of(path: Path, tokens: Container[str], tables: "NuScenes") -> str:
+    """Return the split whose samples these are."""
+    from training.data.tables import splits_of
+
+    scenes = {scene["token"]: scene["name"] for scene in tables.scene}
+    names = {scenes[sample["scene_token"]] for sample in tables.sample if sample["token"] in tokens}
+    splits = {split: set(members) & set(scenes.values()) for split, members in splits_of(tables).items()}
+    fitting = [split for split, members in splits.items() if members == names]
+    if not fitting:
+        raise StreampetrError(
+            f"{path}: its scenes ({', '.join(sorted(names)) or 'none'}) are no whole split of {tables.table_root}; "
+            f"there are: {', '.join(splits)}"
+        )
+    return fitting[0]
