@@ -74,10 +74,8 @@ class ModelConfig:
         if self.channel_order not in CHANNEL_ORDERS:
             raise StreampetrError(f"model '{self.name}': channel_order must be rgb or bgr, not '{self.channel_order}'")
         if self.feature_stride != FEATURE_STRIDE:
-            raise StreampetrError(
-                f"model '{self.name}': feature_stride must be {FEATURE_STRIDE}, not {self.feature_stride}: the neck gives "
-                "no other map"
-            )
+            wanted = f"must be {FEATURE_STRIDE}, not {self.feature_stride}: the neck gives no other map"
+            raise StreampetrError(f"model '{self.name}': feature_stride {wanted}")
         coarsest_stride = 2 * self.feature_stride
         if self.input_height % coarsest_stride or self.input_width % coarsest_stride:
             size = f"{self.input_width}x{self.input_height}"

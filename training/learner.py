@@ -23,7 +23,7 @@ from training.losses.aux_head import AuxHead
 from training.losses.forward import TrainingModel
 from training.plan import Plan
 from training.pretrained import load_backbone
-from training.recipe import Recipe
+from training.recipe import Recipe, check_same_model
 from training.schedule import base_rate_of, learning_rate
 from training.truth import Truth
 
@@ -85,7 +85,7 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
     model = TrainingModel(detector, aux_head, recipe.loss, learns_batch_norm=options.batch_norm == "learned")
     if options.initial_checkpoint:
         given = load_checkpoint(options.initial_checkpoint)
-        _check_same_model(given, recipe)
+        check_same_model(given, options.initial_checkpoint, recipe)
         model.load_native_state(given.state)
         start = options.initial_checkpoint
     return model, start
@@ -129,15 +129,3 @@ def recompute_activations(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _COSTLY):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
-
-
-def _check_same_model(given: Checkpoint, recipe: Recipe) -> None:
-    wanted, has = recipe.model.to_dict(), given.config.to_dict()
-    other = [
-        f"{key} {has[key]} instead of {wanted[key]}" for key in wanted if key != "name" and has[key] != wanted[key]
-    ]
-    if other:
-        raise StreampetrError(
-            f"{recipe.training.initial_checkpoint}: holds a model of another configuration ({'; '.join(other)}); "
-            "choose the recipe that it was trained with"
-        )
