@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -60,11 +61,11 @@ class Learner:
         """The weights that are worth saving: the average where there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def native(self, recipe: Recipe, source: str) -> Checkpoint:
-        """Return a native checkpoint of the weights, auxiliary head included."""
+    def native(self, recipe: Recipe, source: str, training: dict[str, Any]) -> Checkpoint:
+        """Return a native checkpoint of the weights, auxiliary head included; see `Checkpoint` for the last two."""
         state = self.best_knowledge.native_state()
         state = {key: value.detach().cpu() for key, value in state.items() if not key.endswith(_COUNTER)}
-        return Checkpoint(recipe.model, state, recipe.data.licence, source)
+        return Checkpoint(recipe.model, state, recipe.data.licence, source, training)
 
     def set_rates(self, step: int, plan: Plan) -> float:
         """Set the learning rate of every group for a step; return that of the modules without a multiplier."""

@@ -7,7 +7,7 @@ from typing import Any
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 
-from training.evaluation.devkit import check_results, run_evaluation
+from training.evaluation.devkit import run_evaluation
 from training.evaluation.results import evaluation_config
 
 _ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}
@@ -19,12 +19,11 @@ def evaluate_detections(results_path: Path, tables: NuScenes, split: str, out: P
     Raises:
         StreampetrError: no annotations, or results that are not those of this split.
     """
-    check_results(results_path, tables, split)
-    return run_evaluation(
-        lambda: DetectionEval(tables, evaluation_config(), str(results_path), split, str(out), verbose=False),
-        results_path,
-        out,
-    )
+
+    def start() -> DetectionEval:
+        return DetectionEval(tables, evaluation_config(), str(results_path), split, str(out), verbose=False)
+
+    return run_evaluation(start, results_path, tables, split, out)
 
 
 def detection_table(summary: dict[str, Any]) -> str:

@@ -39,23 +39,29 @@ def check_results(results_path: Path, tables: NuScenes, split: str) -> None:
         )
 
 
-def run_evaluation(start: Callable[[], Any], results_path: Path, out: Path) -> dict[str, Any]:
+def run_evaluation(
+    start: Callable[[], Any], results_path: Path, tables: NuScenes, split: str, out: Path
+) -> dict[str, Any]:
     """Return the summary of an evaluation, and write it and its details to `out`.
 
     Args:
         start: makes the devkit's DetectionEval or TrackingEval, which reads the results.
-        results_path: the results, for messages.
+        results_path: the results.
+        tables: what they are measured against.
+        split: of these tables.
         out: the folder of metrics_summary.json and metrics_details.json.
 
     Raises:
-        StreampetrError: results that the devkit does not take.
+        StreampetrError: no annotations, results that are not those of this split, or that the devkit does not take.
     """
+    check_results(results_path, tables, split)
     try:
         evaluation = start()
         metrics, details = evaluation.evaluate()
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise StreampetrError(f"{results_path}: nuscenes-devkit refuses these results: {error}") from error
-    summary = metrics.serialize() | {"meta": evaluation.meta}
+    data = {"version": tables.version, "split": split}
+    summary = metrics.serialize() | {"meta": evaluation.meta, "data": data}
     write_json(out / SUMMARY, summary)
     write_json(out / DETAILS, details.serialize())
     return summary

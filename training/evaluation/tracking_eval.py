@@ -8,7 +8,7 @@ from nuscenes.eval.common.config import config_factory
 from nuscenes.nuscenes import NuScenes
 
 from streampetr_core.errors import StreampetrError
-from training.evaluation.devkit import check_results, run_evaluation
+from training.evaluation.devkit import run_evaluation
 
 _COLUMNS = {
     "amota": "AMOTA",
@@ -31,11 +31,12 @@ def evaluate_tracks(results_path: Path, tables: NuScenes, split: str, out: Path)
         StreampetrError: motmetrics is missing, there are no annotations, or the results are not those of this split.
     """
     evaluator = load_evaluator()
-    check_results(results_path, tables, split)
     config, version, root = config_factory("tracking_nips_2019"), tables.version, tables.dataroot
-    return run_evaluation(
-        lambda: evaluator(config, str(results_path), split, str(out), version, root, verbose=False), results_path, out
-    )
+
+    def start() -> Any:
+        return evaluator(config, str(results_path), split, str(out), version, root, verbose=False)
+
+    return run_evaluation(start, results_path, tables, split, out)
 
 
 def tracking_table(summary: dict[str, Any]) -> str:
