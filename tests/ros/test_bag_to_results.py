@@ -52,9 +52,7 @@ def write_truth(root: Path, path: Path, lag_ns: int = 0, leave_out: tuple[str, .
         connections = {}
         for keyframe in scene.keyframes[:last]:
             rows = annotations(tables, keyframe)
-            seen = [
-                box for box in keyframe.boxes if rows[box.instance_token]["num_lidar_pts"]
-            ]
+            seen = [box for box in keyframe.boxes if rows[box.instance_token]["num_lidar_pts"]]
             keyframe = replace(keyframe, boxes=tuple(seen))
             array = make.truth(keyframe)
             array.header.stamp.nanosec += lag_ns

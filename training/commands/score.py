@@ -28,22 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a table for each file."""
-    from training.data.tables import open_tables, versions_of
+    from training.data.tables import open_tables
     from training.evaluation.detection import detection_table, evaluate_detections
     from training.evaluation.results import read_results
     from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
 
-    versions = [args.version] if args.version else versions_of(args.dataroot)
-    if len(versions) != 1:
-        raise StreampetrError(f"{args.dataroot}: holds {', '.join(versions) or 'no tables'}; choose one with --version")
-    tables = open_tables(args.dataroot, versions[0])
+    tables = open_tables(args.dataroot, args.version)
     for path in args.results:
         results = read_results(path)
         split = args.split or _split_of(path, results, tables)
         first = next((entry for entries in results.values() for entry in entries), {})
         if "tracking_name" in first:
             out = path.parent / "tracking_metrics"
-            print(tracking_table(evaluate_tracks(path, args.dataroot, versions[0], split, out)))
+            print(tracking_table(evaluate_tracks(path, tables, split, out)))
         else:
             print(detection_table(evaluate_detections(path, tables, split, path.parent)))
 

@@ -18,6 +18,7 @@ from streampetr_core.nuscenes_results import (
     attribute_of,
     detection_entries,
     tracking_entries,
+    within_range,
     write_json,
     write_results,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Entry",
     "attribute_of",
     "evaluation_config",
+    "frame_queries",
     "frame_results",
     "frame_tracks",
     "read_results",
@@ -40,12 +42,13 @@ __all__ = [
 
 def frame_results(detections: Detections, keyframe: Keyframe, class_names: Sequence[str]) -> list[Entry]:
     """Return one keyframe's detections (in ref) as nuScenes has them, without those too far to be evaluated."""
-    boxes_D7, velocities_D2, scores_D, labels_D = (
-        value.detach().cpu().numpy()
-        for value in (detections.boxes_D7, detections.velocities_D2, detections.scores_D, detections.labels_D)
-    )
-    found = FoundObjects(boxes_D7, velocities_D2, scores_D, [class_names[label] for label in labels_D])
-    return detection_entries(found, _place(keyframe))
+    return detection_entries(_found(detections, class_names), _place(keyframe))
+
+
+def frame_queries(detections: Detections, keyframe: Keyframe, class_names: Sequence[str]) -> list[int]:
+    """Return which query made each entry of `frame_results`, in the same order."""
+    near = within_range(_found(detections, class_names), _place(keyframe))
+    return detections.queries_D.cpu().numpy()[near].tolist()
 
 
 def frame_tracks(tracks: Tracks, keyframe: Keyframe, class_names: Sequence[str]) -> list[Entry]:
@@ -75,6 +78,14 @@ def read_results(path: Path) -> dict[str, list[Entry]]:
 def evaluation_config() -> DetectionConfig:
     """Return nuScenes' configuration of its detection benchmark."""
     return config_factory("detection_cvpr_2019")
+
+
+def _found(detections: Detections, class_names: Sequence[str]) -> FoundObjects:
+    boxes_D7, velocities_D2, scores_D, labels_D = (
+        value.detach().cpu().numpy()
+        for value in (detections.boxes_D7, detections.velocities_D2, detections.scores_D, detections.labels_D)
+    )
+    return FoundObjects(boxes_D7, velocities_D2, scores_D, [class_names[label] for label in labels_D])
 
 
 def _place(keyframe: Keyframe) -> Place:
