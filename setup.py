@@ -59,6 +59,7 @@ setup(
             "track = training.commands.track",
             "train = training.commands.train",
             "visualize = training.commands.visualize",
+            "watch = streampetr_ros.commands.watch",
         ],
     },
 )

@@ -60,6 +60,16 @@ class FoundObjects:
     names_D: Sequence[str]
     ids_D: Sequence[object] = ()  # of tracks
 
+    def select(self, indices: Sequence[int]) -> "FoundObjects":
+        """Return these objects, in this order."""
+        return FoundObjects(
+            self.boxes_D7[indices],
+            self.velocities_D2[indices],
+            self.scores_D[indices],
+            [self.names_D[index] for index in indices],
+            [self.ids_D[index] for index in indices] if len(self.ids_D) else (),
+        )
+
 
 def detection_entries(found: FoundObjects, place: Place) -> list[Entry]:
     """Return detections as nuScenes has them, without those too far to be evaluated."""

@@ -96,11 +96,4 @@ def _by_token(
 
 def _tracked(found: FoundObjects) -> FoundObjects:
     """Return the tracks of the classes that nuScenes' tracking benchmark has."""
-    kept = [index for index, name in enumerate(found.names_D) if name in TRACKED_CLASSES]
-    return FoundObjects(
-        found.boxes_D7[kept],
-        found.velocities_D2[kept],
-        found.scores_D[kept],
-        [found.names_D[index] for index in kept],
-        [found.ids_D[index] for index in kept],
-    )
+    return found.select([index for index, name in enumerate(found.names_D) if name in TRACKED_CLASSES])

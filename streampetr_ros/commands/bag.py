@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(commands, "record", "write topics to a bag", _RECORD, _record_arguments)
     _add(commands, "info", "tell what is in a bag", _INFO, _info_arguments)
     _add(commands, "to-results", "turn what the node published into results files", _TO_RESULTS, _to_results_arguments)
+    _add(commands, "video", "draw what the node published into what it saw", _VIDEO, _video_arguments)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
         "record": _record,
         "info": _info,
         "to-results": _to_results,
+        "video": _video,
     }
     commands[args.bag_command](args)
 
@@ -82,6 +84,14 @@ Example:
   streampetr bag record out/published
   streampetr bag to-results out/published --dataroot out/world --out out/live
   streampetr score out/live/results_nusc.json out/live/tracking_result.json --dataroot out/world"""
+
+_VIDEO = """Draw what the node published into what it saw: the cameras, and the scene from above with trails.
+
+BAG has the cameras, RECORDED what the node published of them. Tracks are drawn where there are any, else detections.
+The picture shows the last moment whose truth the bag tells.
+
+Example:
+  streampetr bag video out/scene-0103 out/published --video out/scene.mp4 --picture out/scene.png"""
 
 _INFO = """Tell times, topics, types, rates and quality of service of a bag.
 
@@ -142,6 +152,19 @@ def _to_results_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=_seconds, default=0.0, metavar="SECONDS", help="between a message and its sample"
     )
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="the bag that was played to the node")
+    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="what the node published")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="an .mp4 to write")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="a .png or .jpg to write")
+    parser.add_argument("--cameras", nargs="+", metavar="NAME", help="in the picture's order (default: nuScenes' six)")
+    parser.add_argument("--node", default="/streampetr", help="name of the node (default: %(default)s)")
+    parser.add_argument("--max-boxes", type=int, default=60, help="draw the best so many (default: %(default)s)")
+    parser.add_argument("--score", type=float, default=0.2, help="draw from this score on (default: %(default)s)")
+    parser.add_argument("--note", default="", help="a remark for the banner")
+    parser.add_argument("--no-truth", action="store_true", help="leave the truth out")
 
 
 def _from_nuscenes(args: argparse.Namespace) -> None:
@@ -211,6 +234,31 @@ def _to_results(args: argparse.Namespace) -> None:
         print(f"wrote {args.out / name}: {sum(map(len, entries.values()))} boxes in {len(entries)} samples")
     if results.silent:
         print(f"{results.silent} of {len(results.detections)} samples had no message of detections")
+
+
+def _video(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.moments import BagScenery
+        from streampetr_ros.bag.published import read_published
+        from streampetr_ros.bag.video import LAYOUT, PictureOptions, write_picture, write_video
+    except ImportError as error:
+        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
+    if not args.video and not args.picture:
+        raise StreampetrError("nothing to write; give --video FILE, --picture FILE or both")
+    cameras = tuple(args.cameras or LAYOUT)
+    published = read_published(args.recorded, args.node)
+    has_tracks = any(len(found.scores_D) for found in published.tracks.values())
+    found = published.tracks if has_tracks else published.detections
+    options = PictureOptions(
+        cameras, most_boxes=args.max_boxes, lowest_score=args.score, note=args.note, truth=not args.no_truth
+    )
+    scenery = BagScenery(args.bag, cameras)
+    if args.picture:
+        write_picture(scenery, found, args.picture, options)
+        print(f"picture: {args.picture}")
+    if args.video:
+        count = write_video(scenery, found, args.video, options)
+        print(f"video: {args.video}, {count} pictures")
 
 
 def _info(args: argparse.Namespace) -> None:
