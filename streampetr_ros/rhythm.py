@@ -8,11 +8,11 @@ and 100 ms). Offsets are kept in time, not as a part of the period, so pauses, l
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, median_low
 
-FEWEST_IMAGES = 3  # of a camera, to judge groups by it
+FEWEST_IMAGES = 3  # of a camera, to tell its offset
 _FEWEST_SAMPLES = 2  # of an offset, to believe it
 _MARGINS = (0.02, 0.05, 0.1, 0.2)  # of the spacing: how long before its first camera a rotation may begin
 _UNSTEADY = 4.0  # a millisecond of deviation weighs like so many of spread
@@ -56,26 +56,31 @@ class Rhythm:
         # An actual difference, not a mean of two: cameras whose rotation begins elsewhere differ by a whole interval.
         shift = int(median_low([self.offsets[c] - newer.offsets[c] for c in known])) if known else 0
         offsets = {camera: offset + shift for camera, offset in newer.offsets.items()}
-        moved = [c for c in known if abs(offsets[c] - self.offsets[c]) > newer.spacing // 2]
-        kept = replace(newer, offsets=offsets | {c: self.offsets[c] for c in moved})
+        turns = {c: round((self.offsets[c] - offsets[c]) / max(1, newer.spacing)) for c in known}
+        moved = [c for c in known if turns[c]]
+        # The same grouping as before, each camera where it is by now; rotations that come unevenly are no help in that.
+        there = {c: offsets[c] + turns[c] * newer.spacing for c in moved}
+        near = {c: at for c, at in there.items() if abs(at - self.offsets[c]) <= newer.tolerance}
+        kept = replace(newer, offsets=offsets | {c: self.offsets[c] for c in moved} | near)
         changed = bool(moved) and kept.spread - newer.spread > _CLEARLY_TIGHTER * newer.spacing
         latest = replace(newer, offsets=offsets) if changed else kept
         return replace(latest, offsets=self.offsets | latest.offsets), changed
 
 
 def learn_rhythm(stamps: Mapping[str, Sequence[int]]) -> Rhythm | None:
-    """Return the rhythm of a few rotations, or None if there are too few of them.
+    """Return the rhythm of a few rotations, or None if there are too few of them to tell.
 
     `stamps` holds the exposure times of each camera in ns, in any order, with gaps where images were lost. A camera
-    with fewer than two usable images, or whose images come at all times of the rotation, is left out.
+    with fewer than three images, or whose images come at all times of the rotation, is left out.
     """
-    ordered = {camera: sorted(times) for camera, times in stamps.items() if len(times) >= _FEWEST_SAMPLES}
-    regular = [camera for camera, times in ordered.items() if len(times) >= FEWEST_IMAGES]
-    if not regular:
+    ordered = {camera: sorted(times) for camera, times in stamps.items() if len(times) >= FEWEST_IMAGES}
+    if not ordered:
         return None
     spacing = _spacing(ordered)
-    candidates = [_offsets(ordered, first, int(part * spacing), spacing) for first in regular for part in _MARGINS]
-    samples = min(candidates, key=lambda candidate: _looseness(candidate, regular))
+    candidates = [_offsets(ordered, first, int(part * spacing), spacing) for first in ordered for part in _MARGINS]
+    samples = min(candidates, key=lambda candidate: (-len(candidate), _looseness(candidate, candidate)))
+    if any(_contradicts(candidate, samples, _CLEARLY_TIGHTER * spacing) for candidate in candidates):
+        return None
     steady = {c: s for c, s in samples.items() if _deviation(s) <= _NO_COMMON_RHYTHM * spacing}
     if not steady:
         return None
@@ -110,13 +115,23 @@ def _offsets(stamps: Mapping[str, Sequence[int]], first: str, margin: int, spaci
     return {camera: values for camera, values in samples.items() if len(values) >= _FEWEST_SAMPLES}
 
 
-def _looseness(samples: Mapping[str, Sequence[int]], regular: Sequence[str]) -> tuple[int, float]:
-    """Rank a way to group the images: first by the regular cameras it leaves out, then by spread and unsteadiness."""
-    values = [samples[camera] for camera in regular if camera in samples]
-    if not values:
-        return len(regular), 0.0
-    offsets = [median(v) for v in values]
-    return len(regular) - len(values), max(offsets) - min(offsets) + _UNSTEADY * fmean(map(_deviation, values))
+def _contradicts(other: Mapping[str, Sequence[int]], best: Mapping[str, Sequence[int]], clearly: float) -> bool:
+    """Say whether a way to group the images that leaves out a few cameras, for want of images, is tighter without them.
+
+    Then the best one may owe its place to lost images.
+    """
+    shared = other.keys() & best.keys()
+    if not 1 < len(shared) < len(best) < 2 * len(shared):
+        return False
+    return _looseness(other, shared) + clearly < _looseness(best, shared)
+
+
+def _looseness(samples: Mapping[str, Sequence[int]], cameras: Collection[str]) -> float:
+    """Return the spread of a way to group the images of some cameras, and as much again for unsteady offsets."""
+    if not cameras:
+        return 0.0
+    offsets = [median(samples[camera]) for camera in cameras]
+    return max(offsets) - min(offsets) + _UNSTEADY * fmean(_deviation(samples[camera]) for camera in cameras)
 
 
 def _deviation(values: Sequence[int]) -> float:

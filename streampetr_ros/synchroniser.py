@@ -32,7 +32,7 @@ UNPLACED = "its camera's place in the rotation is not known yet"
 JUMPED = "waited when the clock jumped"
 ENDED = "waited when the node was stopped"
 
-_PATIENCE = 5  # images of the fastest camera, after which the rhythm is learnt without the missing cameras
+_PATIENCE = 6  # images of the fastest camera, after which the rhythm is learnt without the missing cameras
 _WINDOW, _RENEWAL = 10, 8  # rotations: from how many the rhythm is learnt, and how often
 _MOST_OPEN = 8  # rotations that wait
 _DEAD_AFTER = 8  # rotations without a camera
