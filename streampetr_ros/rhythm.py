@@ -14,7 +14,16 @@ from statistics import fmean, median, median_low
 
 FEWEST_IMAGES = 3  # of a camera, to tell its offset
 _FEWEST_SAMPLES = 2  # of an offset, to believe it
-_MARGINS = (0.02, 0.05, 0.1, 0.2)  # of the spacing: how long before its first camera a rotation may begin
+_MARGINS = (
+    0.02,
+    0.05,
+    0.1,
+    0.17,
+    0.25,
+    0.33,
+    0.42,
+    0.5,
+)  # of the spacing: how long before a camera a rotation may begin
 _UNSTEADY = 4.0  # a millisecond of deviation weighs like so many of spread
 _LEAST_TOLERANCE_NS = 8_000_000
 _LEAST_TOLERANCE_PART, _MOST_TOLERANCE_PART = 0.15, 0.3  # of the spacing

@@ -209,7 +209,7 @@ class Synchroniser:
         if new_cameras:
             step.notes.append(f"rhythm of {', '.join(new_cameras)} learnt too: {_describe(self.rhythm)}")
         if changed:
-            self._reopen(step, "the cameras have drifted against each other")
+            self._reopen(step, "they have drifted, or were seen too seldom before")
             self._place_waiting(step)
 
     def _reopen(self, step: Step, cause: str) -> None:
