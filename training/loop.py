@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -38,13 +39,23 @@ class Run:
     best: float = math.inf  # the lowest validation loss so far
 
 
-def train(recipe: Recipe, fabric: Fabric, out: Path, resume: bool = False, stop_after: int | None = None) -> None:
-    """Train to the end of the schedule, or for `stop_after` steps in all, and leave the results in `out`.
+def train(
+    recipe: Recipe,
+    fabric: Fabric,
+    out: Path,
+    resume: bool = False,
+    stop_after: int | None = None,
+    hours: float = math.inf,
+) -> None:
+    """Train to the end of the schedule, and leave the results in `out`.
+
+    It ends earlier after `stop_after` steps in all, or `hours` after its start; then it can be resumed.
 
     Raises:
         StreampetrError: bad input, before the first step wherever it can be known by then; or a loss that is not
             finite.
     """
+    deadline = perf_counter() + 3600 * hours
     folder = RunFolder(out, fabric.is_global_zero)
     folder.check(resume)
     data = open_training_data(recipe)
@@ -57,7 +68,7 @@ def train(recipe: Recipe, fabric: Fabric, out: Path, resume: bool = False, stop_
     folder.begin(recipe, run.step)
     sampler = make_sampler(recipe, data, share, run.step)
     batches = load(data, sampler, recipe.data.workers, pin=fabric.device.type == "cuda")
-    _loop(run, batches, validation, min(plan.steps, stop_after or plan.steps))
+    _loop(run, batches, validation, min(plan.steps, stop_after or plan.steps), deadline)
 
 
 def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resume: bool) -> tuple[Run, str]:
@@ -73,7 +84,7 @@ def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resu
     return run, start
 
 
-def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | None, stop: int) -> None:
+def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | None, stop: int, deadline: float) -> None:
     plan, options = run.plan, run.recipe.training
     is_hidden = None if run.fabric.is_global_zero else True
     with tqdm(total=plan.steps, initial=run.step, desc=run.recipe.name, unit="step", disable=is_hidden) as progress:
@@ -85,6 +96,9 @@ def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | Non
             progress.update()
             ends_epoch, ends_run = run.step % plan.steps_per_epoch == 0, run.step == stop
             if run.step % options.log_every_steps == 0 or ends_epoch or ends_run:
+                # One clock decides for all ranks.
+                ends_run |= run.fabric.broadcast(perf_counter() > deadline)
+                stop = run.step if ends_run else stop
                 progress.set_postfix(loss=f"{run.logs.write(run.step, rate):.4g}", refresh=False)
             if ends_epoch or ends_run:
                 _end_epoch(run, validation, ends_epoch, ends_run)

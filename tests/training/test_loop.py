@@ -15,7 +15,9 @@ import torch
 from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
 from tests.training import tiny, tiny_set
+from training import loop
 from training.fabric import make_fabric
+from training.loop import run_step as loop_step
 from training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +62,24 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, 
     assert losses(resumed) == losses(straight)
     weights = [load_checkpoint(tmp_path / name / "latest.safetensors").state for name in ("straight", "resumed")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_run_whose_time_is_up_can_go_on(tiny_root, tmp_path):
+    recipe = tiny_set.recipe(tiny_root)
+    assert len(run(recipe, tmp_path / "run", hours=0.0)) == 1
+    resumed = run(recipe, tmp_path / "run", resume=True, stop_after=3)
+    assert losses(resumed) == losses(run(recipe, tmp_path / "straight", stop_after=3))
+
+
+def test_a_run_is_saved_between_the_ends_of_epochs(tiny_root, tmp_path):
+    recipe = tiny_set.recipe(tiny_root, training={"save_every_steps": 2, "save_every_epochs": 9})
+    with pytest.raises(ZeroDivisionError), pytest.MonkeyPatch.context() as patch:
+        # The step after the second save dies, as a machine does.
+        steps = iter(range(100))
+        patch.setattr(loop, "run_step", lambda *args: loop_step(*args) if next(steps) < 3 else 1 / 0)
+        run(recipe, tmp_path / "run")
+    resumed = run(recipe, tmp_path / "run", resume=True, stop_after=4)
+    assert losses(resumed) == losses(run(recipe, tmp_path / "straight", stop_after=4))
 
 
 def test_resuming_goes_on_with_another_number_of_micro_batches(tiny_root, tmp_path):
