@@ -1,6 +1,7 @@
 """Why the node publishes, or does not: counters and times in, named states with remedies out. Knows nothing of ROS."""
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from streampetr_core.errors import StreampetrError
 from streampetr_ros.synchroniser import FAR, INCOMPLETE, LATE, Drop
 
 SILENT_SECONDS = 1.0  # without an image of a camera, or without a set
+_MISSED_INTERVALS = 2.5  # of a camera that is slower than that
 _RECENT_SECONDS = 2.0  # what happened within this time is the present state
+NO_INFO, BAD_INFO = "no CameraInfo", "unusable CameraInfo"
 _RATE_IMAGES = 20  # of a camera, to tell its rate by
 _RECENT_DROPS = 100
 _MANY = 0.5  # part of a camera's images
@@ -37,7 +40,8 @@ class State:
     subject: str = ""  # the camera, where it is about one
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")
+        text = self.text if self.text.startswith(self.name) else f"{self.name}: {self.text}"
+        return f"{text}; {self.remedy}" if self.remedy else text
 
 
 @dataclass(frozen=True)
@@ -54,22 +58,29 @@ class _Camera:
     topic: str
     times: deque[float] = field(default_factory=lambda: deque(maxlen=_RATE_IMAGES))
     stamp: int = 0
+    count: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
     drops: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_RECENT_DROPS))
 
-    def age(self, now: float) -> float | None:
-        return now - self.times[-1] if self.times else None
-
     def is_silent(self, now: float) -> bool:
-        return not self.times or now - self.times[-1] > SILENT_SECONDS
+        return not self.times or now - self.times[-1] > max(SILENT_SECONDS, _MISSED_INTERVALS * self.interval)
+
+    @property
+    def interval(self) -> float:
+        """Mean time between the last images; 0 for less than two."""
+        return (self.times[-1] - self.times[0]) / (len(self.times) - 1) if len(self.times) > 1 else 0.0
 
     def rate(self, now: float) -> float:
         """Images per second, over the last ones; none for a camera that fell silent."""
-        if self.is_silent(now) or len(self.times) < 2:
-            return 0.0
-        return (len(self.times) - 1) / max(self.times[-1] - self.times[0], 1e-6)
+        return 0.0 if self.is_silent(now) or not self.interval else 1 / self.interval
+
+    def facts(self, now: float) -> dict[str, object]:
+        age = now - self.times[-1] if self.times else None
+        facts = {"topic": self.topic, "images": self.count, "rate, Hz": self.rate(now), "last image ago, s": age}
+        return facts | {f"dropped: {reason}": count for reason, count in self.dropped.items()}
 
     def recent_drops(self, now: float, *kinds: str) -> int:
-        return sum(now - time < _RECENT_SECONDS and kind in kinds for time, kind in self.drops)
+        return sum(now - at < _RECENT_SECONDS and kind in kinds for at, kind in self.drops)
 
 
 class Monitor:
@@ -92,14 +103,16 @@ class Monitor:
     def image(self, camera: str, stamp: int, now: float) -> None:
         """Note that an image came."""
         with self._lock:
-            self._cameras[camera].times.append(now)
-            self._cameras[camera].stamp = stamp
+            entry = self._cameras[camera]
+            entry.times.append(now)
+            entry.stamp, entry.count = stamp, entry.count + 1
 
     def dropped(self, drops: Sequence[Drop], now: float) -> None:
         """Note images that are in no set."""
         with self._lock:
             for drop in drops:
                 self._cameras[drop.camera].drops.append((now, drop.reason))
+                self._cameras[drop.camera].dropped[drop.reason] += 1
 
     def set_released(self, now: float) -> None:
         """Note a set, before anything is done with it."""
@@ -127,6 +140,15 @@ class Monitor:
         with self._lock:
             self._faults[name, camera] = now, text
 
+    @contextmanager
+    def watching(self, name: str, camera: str = "") -> Iterator[None]:
+        """Note a StreampetrError that passes as a fault of this name."""
+        try:
+            yield
+        except StreampetrError as error:
+            self.fault(name, camera, str(error), time.monotonic())
+            raise
+
     def states(self, now: float, around: Surroundings) -> list[State]:
         """Return what is the case, worst first."""
         with self._lock:
@@ -139,17 +161,13 @@ class Monitor:
                 *self._overrun(now),
                 *self._unsure(now),
             ]
-        return sorted(found, key=lambda state: -state.level)
+        distinct = {(state.name, state.subject): state for state in reversed(found)}  # the first of each
+        return sorted(reversed(distinct.values()), key=lambda state: -state.level)
 
-    def rates(self, now: float) -> dict[str, float]:
-        """Return the images per second of each camera."""
+    def cameras(self, now: float) -> dict[str, dict[str, object]]:
+        """Return what is known of the images of each camera, under names that say the unit."""
         with self._lock:
-            return {name: camera.rate(now) for name, camera in self._cameras.items()}
-
-    def ages(self, now: float) -> dict[str, float | None]:
-        """Return the seconds since the last image of each camera; None before the first."""
-        with self._lock:
-            return {name: camera.age(now) for name, camera in self._cameras.items()}
+            return {name: camera.facts(now) for name, camera in self._cameras.items()}
 
     def _silences(self, now: float) -> Iterator[State]:
         if now - self._started <= SILENT_SECONDS:
@@ -157,8 +175,7 @@ class Monitor:
         remedy = "check the camera, its topic, 'transport' and 'reliability'"
         for name, camera in self._cameras.items():
             if camera.is_silent(now):
-                age = camera.age(now)
-                since = "yet" if age is None else f"for {age:.1f} s"
+                since = f"for {now - camera.times[-1]:.1f} s" if camera.times else "yet"
                 level = Level.ERROR if self._no_sets(now) else Level.WARN
                 yield State("no images", level, f"none on {camera.topic} {since}", remedy, name)
 
@@ -166,13 +183,13 @@ class Monitor:
         for name, topic in around.missing_infos.items():
             if not self._cameras[name].is_silent(now):
                 remedy = "start the camera's driver or fix 'camera_info_topic'"
-                yield State("no CameraInfo", Level.ERROR, f"none on {topic} yet", remedy, name)
+                yield State(NO_INFO, Level.ERROR, f"none on {topic} yet", remedy, name)
 
     def _stamps(self, now: float) -> Iterator[State]:
         alive = [camera for camera in self._cameras.values() if not camera.is_silent(now)]
         for name, camera in self._cameras.items():
             others = [other.stamp for other in alive if other is not camera]
-            images = sum(now - time < _RECENT_SECONDS for time in camera.times)
+            images = sum(now - at < _RECENT_SECONDS for at in camera.times)
             misfits = camera.recent_drops(now, FAR, LATE)
             if others and not camera.is_silent(now) and misfits > max(1, _MANY * images):
                 apart = (camera.stamp - median(others)) / 1e6
@@ -181,8 +198,8 @@ class Monitor:
                 yield State("stamps apart", Level.ERROR, text, "fix the cameras' clocks or raise 'max_wait'", name)
 
     def _recent_faults(self, now: float) -> Iterator[State]:
-        for (name, camera), (time, text) in self._faults.items():
-            if now - time < _RECENT_SECONDS:
+        for (name, camera), (at, text) in self._faults.items():
+            if now - at < _RECENT_SECONDS:
                 text, _, remedy = text.partition("; ")
                 yield State(name, Level.ERROR, text, remedy, camera)
 
@@ -200,7 +217,7 @@ class Monitor:
             yield State("incomplete sets", Level.ERROR, text, remedy)
 
     def _overrun(self, now: float) -> Iterator[State]:
-        late = sum(now - time < _RECENT_SECONDS for time in self._overruns)
+        late = sum(now - at < _RECENT_SECONDS for at in self._overruns)
         if late:
             intervals = [b - a for a, b in zip(self._set_times, list(self._set_times)[1:], strict=False)]
             every = f", one comes every {1e3 * median(intervals):.0f} ms" if intervals else ""
@@ -208,20 +225,11 @@ class Monitor:
             yield State("over budget", Level.WARN, text, "use a smaller model, a faster device or slower cameras")
 
     def _unsure(self, now: float) -> Iterator[State]:
-        if now - self._published_at < _RECENT_SECONDS and now - self._seen_at > SILENT_SECONDS:
+        since = self._published_at - self._seen_at
+        if now - self._published_at < _RECENT_SECONDS and since > SILENT_SECONDS:
             text = f"the best is {self._best:.2f}, 'score_threshold' is {self._threshold:.2f}"
             remedy = "nothing may be there; else lower the threshold, and check calibration and weights"
             yield State("all scores below threshold", Level.OK, text, remedy)
 
     def _no_sets(self, now: float) -> bool:
         return now - (self._set_times[-1] if self._set_times else self._started) > SILENT_SECONDS
-
-
-@contextmanager
-def watching(monitor: Monitor, name: str, camera: str, now: float) -> Iterator[None]:
-    """Note a StreampetrError that passes as a fault of this name."""
-    try:
-        yield
-    except StreampetrError as error:
-        monitor.fault(name, camera, str(error), now)
-        raise

@@ -3,7 +3,6 @@
 configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
 """
 
-import math
 import signal
 import sys
 import time
@@ -33,6 +32,8 @@ from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import TorchRuntime
+from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
+from streampetr_ros.diagnostics import Diagnostics, Watched
 from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
 from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
@@ -45,7 +46,6 @@ _NANOSECONDS = 1_000_000_000
 _POLL_SECONDS = 0.02  # how often sets that miss an image are looked at
 _PATIENT_SECONDS = 5.0  # how long they wait where every image of a bag counts
 _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
-_WATCH_SECONDS = 2.0  # how often the node says why nothing is published
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
 
@@ -60,6 +60,7 @@ class StreampetrNode(LifecycleNode):
         self._worker: Worker | None = None
         self._subscriptions_made: list = []
         self._problem = ThrottledLog(self.get_logger().warning)
+        self._diagnostics = Diagnostics(self)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -72,6 +73,7 @@ class StreampetrNode(LifecycleNode):
             runtime = TorchRuntime(checkpoint, values.device)
         except StreampetrError as error:
             self.get_logger().error(str(error))
+            self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
             return TransitionCallbackReturn.FAILURE
         policy = ResetPolicy(values.max_gap, values.max_speed)
         self._class_names = checkpoint.config.class_names
@@ -83,6 +85,7 @@ class StreampetrNode(LifecycleNode):
         self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", depth)
         self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", depth)
         self._configured = True
+        self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
         self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
 
@@ -96,20 +99,16 @@ class StreampetrNode(LifecycleNode):
         self._calibrations = Calibrations(info_topics)
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
-        self._set_drops: Counter[str] = Counter()
+        self._monitor = Monitor(self._image_topics, time.monotonic())
         # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
-        self._last_set = time.monotonic()
-        self._last_image: dict[str, float] = {}
-        self._published = 0
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
         self._subscribe(self._image_topics, info_topics)
-        self._timers = [
-            self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady),
-            self.create_timer(_WATCH_SECONDS, self._say_why_silent, clock=steady),
-        ]
+        self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
+        watched = Watched(self._monitor, self._synchroniser, self._calibrations, values.smallest_set)
+        self._diagnostics.watch(watched)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,13 +153,15 @@ class StreampetrNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
         if self._worker is not None:
-            for timer in self._timers:
-                self.destroy_timer(timer)
+            self.destroy_timer(self._poll_timer)
             self._worker.stop()
             self._worker = None
+            self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
             self._synchroniser.end()
-            images, sets = _listed(self._synchroniser.drops), _listed(self._set_drops)
-            self.get_logger().info(f"{self._published} sets published; dropped sets: {sets}; dropped images: {images}")
+            images, sets = _listed(self._synchroniser.drops), _listed(self._monitor.set_drops)
+            self.get_logger().info(
+                f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
+            )
 
     def _release(self) -> None:
         self._listener.unregister()
@@ -168,6 +169,7 @@ class StreampetrNode(LifecycleNode):
         self.destroy_publisher(self._markers_publisher)
         del self._perception, self._buffer, self._listener, self._transforms
         self._configured = False
+        self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         fixed = [parameter.name for parameter in parameters if self._configured and not is_dynamic(parameter.name)]
@@ -180,7 +182,7 @@ class StreampetrNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
-        self._last_image[camera] = time.monotonic()
+        self._monitor.image(camera, stamp_ns, time.monotonic())
         self._use(self._synchroniser.add(camera, stamp_ns, message, self._arrival_time()))
 
     def _on_poll(self) -> None:
@@ -196,27 +198,34 @@ class StreampetrNode(LifecycleNode):
         if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
+        self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
-            self._last_set = time.monotonic()
+            self._monitor.set_released(time.monotonic())
             self._worker.submit(image_set)
 
     def _on_late_set(self, image_set: ImageSet) -> None:
-        self._set_drops["detection is slower than the cameras"] += 1
+        self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
 
     def _process(self, image_set: ImageSet) -> None:
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
+        began = time.monotonic()
         try:
             snapshot, base_T_ref = self._snapshot(image_set)
             detections, reset_reason = self._perception.process(snapshot)
             if reset_reason:
                 self.get_logger().info(f"memory starts anew: {reset_reason}")
             self._publish(image_set.newest_stamp, detections, base_T_ref)
-            self._published += 1
+            best, threshold = (
+                max(detections.scores_D.tolist(), default=0.0),
+                self.get_parameter("score_threshold").value,
+            )
+            self._monitor.set_published(time.monotonic() - began, best, threshold, time.monotonic())
         except StreampetrError as error:
-            self._set_drops["unusable"] += 1
+            self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
-        except Exception:  # one bad set must not silence the node for good
-            self._set_drops["internal error"] += 1
+        except Exception as error:  # one bad set must not silence the node for good
+            self._monitor.set_dropped("internal error", time.monotonic())
+            self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
             self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
 
     def _snapshot(self, image_set: ImageSet) -> tuple[Snapshot, NDArray]:
@@ -233,16 +242,20 @@ class StreampetrNode(LifecycleNode):
         if usable < needed:
             absent = ", ".join(camera for camera, view in views.items() if view is None)
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
-        world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
-        base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
+        with self._monitor.watching("no transform"):
+            world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
+            base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
 
     def _view(self, camera: str, image_set: ImageSet, deadline: float) -> CameraView:
         message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
-        model = self._calibrations.model(camera)
-        image = pinhole_image(message, self._image_topics[camera], model)
+        with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
+            model = self._calibrations.model(camera)
+        with self._monitor.watching("unusable images", camera):
+            image = pinhole_image(message, self._image_topics[camera], model)
         times = exposure_ns, image_set.newest_stamp
-        cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
+        with self._monitor.watching("no transform", camera):
+            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
         return CameraView(image, model.K, cam_T_ref)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
@@ -261,22 +274,6 @@ class StreampetrNode(LifecycleNode):
         boxes, velocities = boxes_in_base(detections, base_T_ref)
         self._detections_publisher.publish(detection_array(header, boxes, detections, self._class_names))
         self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))
-
-    def _say_why_silent(self) -> None:
-        now = time.monotonic()
-        if now - self._last_set < _WATCH_SECONDS:
-            return
-        silent = [c for c in self._image_topics if now - self._last_image.get(c, -math.inf) > _WATCH_SECONDS]
-        remedy = "check the cameras, their topics, 'transport' and 'reliability'"
-        if len(silent) == len(self._image_topics):
-            self._problem(f"no set of images: no camera sends, such as {self._image_topics[silent[0]]}; {remedy}")
-        elif silent:
-            topics = ", ".join(self._image_topics[camera] for camera in silent)
-            self._problem(f"no set of images: none on {topics}; {remedy}")
-        else:
-            spread_ms = 1e3 * max(self._synchroniser.lags().values(), default=0.0)
-            remedy = "raise 'max_wait' or fix the cameras' clocks"
-            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; {remedy}")
 
 
 def _listed(counts: Counter[str]) -> str:

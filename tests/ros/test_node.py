@@ -1,6 +1,5 @@
 """The node, live: real messages over DDS in, detections out; and what it says when they are wrong."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,24 +236,6 @@ def test_a_clock_set_back_starts_a_new_scene(live: tuple[Rig, StreampetrNode]):
     rig.send_set(START + SECOND)
     assert spin_until(lambda: _sees(rig, START + SECOND)), rig.logs
     assert rig.logged("memory starts anew: time went back by")
-
-
-def test_silence_is_explained(live: tuple[Rig, StreampetrNode]):
-    rig, _ = live
-    stamps = itertools.count(START, SECOND // 100)
-
-    def left_sends_and(said: str, right_lag: int | None = None) -> bool:
-        stamp = next(stamps)
-        rig.send_jpeg("left", stamp, picture(0))
-        if right_lag is not None:
-            rig.send_jpeg("right", stamp - right_lag, picture(1))
-        return rig.logged(said)
-
-    only_right = "no set of images: none on /right/image_raw/compressed;"
-    assert spin_until(lambda: left_sends_and(only_right)), rig.logs
-    apart = "stamps lie 500 ms apart; raise 'max_wait'"
-    assert spin_until(lambda: left_sends_and(apart, right_lag=SECOND // 2)), rig.logs
-    assert spin_until(lambda: rig.logged("no set of images: no camera sends, such as /left/image_raw")), rig.logs
 
 
 def test_only_the_threshold_may_change_while_configured(live: tuple[Rig, StreampetrNode]):
