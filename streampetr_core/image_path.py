@@ -1,6 +1,6 @@
-"""The image path: the JPEGs of one instant to the network's input tensor, in threads, into a tensor that is used again.
+"""The image path: the JPEGs of one instant to the network's input, in threads, into a tensor that is used again.
 
-Three ways, by name. `exact` gives the very pixels of the published pipeline. `fast` differs from it by one grey level in
+Three ways, by name. `exact` gives the very pixels of the published pipeline. `fast` differs from it by a grey level in
 fewer than one byte in a hundred. `reduced` also lets the JPEG decoder leave out what the resize would throw away: it
 decodes at a half, a quarter or an eighth of the size where the network's input is still smaller than that. On street
 scenes of 1600x900 that differs from `exact` by 0.6 grey levels in the mean, 3 in the 99th percentile and 15 at most.

@@ -35,7 +35,9 @@ def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str
     rows = {}
     for name, own in times.items():
         summary = own.summary()
-        ratios = {f"{clock}_ratio": round(yardstick[f"{clock}_ms"] / summary[f"{clock}_ms"], 2) for clock in ("cpu", "wall")}
+        ratios = {
+            f"{clock}_ratio": round(yardstick[f"{clock}_ms"] / summary[f"{clock}_ms"], 2) for clock in ("cpu", "wall")
+        }
         errors = {
             "max_error_levels": round(float(differences[name].max()), 3),
             "mean_error_levels": round(float(differences[name].mean()), 4),

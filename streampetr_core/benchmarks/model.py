@@ -54,7 +54,9 @@ def bench_model(checkpoint: Checkpoint, bench: ModelBench) -> dict[str, Any]:
     rows = {}
     for name, runtime in runtimes.items():
         summary = times[name].summary()
-        ratios = {f"{clock}_ratio": round(yardstick[f"{clock}_ms"] / summary[f"{clock}_ms"], 2) for clock in ("cpu", "wall")}
+        ratios = {
+            f"{clock}_ratio": round(yardstick[f"{clock}_ms"] / summary[f"{clock}_ms"], 2) for clock in ("cpu", "wall")
+        }
         rows[name] = {"runs": runtime.description, **summary, **ratios, **errors[name]}
     return {
         "timed": "images as normalised float32 tensors in, predictions and memory out; all six cameras",

@@ -45,7 +45,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="processor threads (default: as PyTorch likes)")
     parser.add_argument("--batch", type=int, default=1, help="scenes at a time (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds, after 2 to warm up (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="counted rounds, after 2 to warm up (default: %(default)s)"
+    )
     parser.add_argument("--moving", action="store_true", help="calibration changes in every frame")
     parser.add_argument("--json", type=Path, help="write everything there")
 
@@ -86,11 +88,19 @@ def _default_variants(device: torch.device, engines: Path | None) -> tuple[str, 
 
 def _print_section(section: dict[str, Any]) -> None:
     print(f"\n{section['timed']}")
-    print("; ".join(f"{key} {value}" for key, value in section.items() if isinstance(value, (str, int, float)) and key != "timed"))
+    print(
+        "; ".join(
+            f"{key} {value}"
+            for key, value in section.items()
+            if isinstance(value, (str, int, float)) and key != "timed"
+        )
+    )
     print(f"{'variant':<24}{'CPU ms':>9}{'x':>7}{'wall ms':>10}{'x':>7}  {'quartiles of wall':<20}{'largest error'}")
     for name, row in section["variants"].items():
         low, high = row["wall_ms_quartiles"]
-        errors = ", ".join(f"{key.removeprefix('max_error_')} {value:g}" for key, value in row.items() if "error" in key)
+        errors = ", ".join(
+            f"{key.removeprefix('max_error_')} {value:g}" for key, value in row.items() if "error" in key
+        )
         print(
             f"{name:<24}{row['cpu_ms']:>9.1f}{row['cpu_ratio']:>7.2f}{row['wall_ms']:>10.1f}{row['wall_ratio']:>7.2f}"
             f"  {f'{low:.1f} .. {high:.1f}':<20}{errors}"

@@ -67,6 +67,11 @@ def check_engines(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
             f"{folder}: made from other weights or another configuration (model {manifest.get('model')}, this is "
             f"{checkpoint.config.name}); export the engines again"
         )
+    if manifest.get("precision") != "fp32":
+        raise StreampetrError(
+            f"{folder}: exported in {manifest.get('precision')}, for deployment elsewhere; the runtimes take fp32 "
+            "engines and choose the precision themselves"
+        )
     return manifest
 
 
@@ -94,7 +99,7 @@ def cached_engines(checkpoint: Checkpoint, tool: str, build: Callable[[Path], No
         raise StreampetrError(f"{folder.parent}: the cache of engines cannot be written ({error.strerror})") from error
     try:
         build(partial)
-        write_manifest(partial, checkpoint, tool=tool)
+        write_manifest(partial, checkpoint, precision="fp32", tool=tool)
         if not folder.exists():  # else another process was faster, with the same result
             partial.replace(folder)
     finally:

@@ -44,16 +44,16 @@ class OpenVinoEngine:
                 "engines DIR"
             )
         if engines is None:
-            engines = cached_engines(
-                checkpoint, f"openvino-{openvino.get_version()[:9]}", lambda folder: convert(checkpoint, folder)
-            )
+            tool, suffix = f"openvino-{openvino.get_version()[:9]}", "xml"
+            engines = cached_engines(checkpoint, tool, lambda folder: convert(checkpoint, folder))
         else:
+            suffix = "onnx"
             check_engines(engines, checkpoint)
         self.device = device
         self.description = f"OpenVINO {precision} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         encoder = ENCODER_INT8 if precision == "int8" else ENCODER
-        self._encoder = _compile(core, engine_file(engines, f"{encoder}.xml"), decoder_precision)
-        self._decoder = _compile(core, engine_file(engines, f"{DECODER}.xml"), decoder_precision)
+        self._encoder = _compile(core, engine_file(engines, f"{encoder}.{suffix}"), decoder_precision)
+        self._decoder = _compile(core, engine_file(engines, f"{DECODER}.{suffix}"), decoder_precision)
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised images to float32 features (N, C, h, w)."""
