@@ -3,11 +3,11 @@
 configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
 """
 
-import math
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -30,20 +31,23 @@ from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import TorchRuntime
 from streampetr_core.tracking import TrackerConfig
-from streampetr_ros.grouping import Grouping, ImageSet
+from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
+from streampetr_ros.diagnostics import Diagnostics, Watched
 from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
 from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
 from streampetr_ros.reference_times import ReferenceTimes
+from streampetr_ros.synchroniser import ImageSet, Step, Synchroniser
 from streampetr_ros.transforms import Transforms
 from streampetr_ros.worker import Worker
 
 _NANOSECONDS = 1_000_000_000
-_JUMP_BACK_NS = _NANOSECONDS  # images this much older than the newest mean that the clock was set back
+_POLL_SECONDS = 0.02  # how often sets that miss an image are looked at
+_PATIENT_SECONDS = 5.0  # how long they wait where every image of a bag counts
 _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
-_WATCH_SECONDS = 2.0  # how often the node says why nothing is published
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
+_REFERENCE_REACH_NS = 60_000_000  # between the newest exposure of a set and its reference time
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
 _TF_CACHE = Duration(seconds=10)
 _TF_CACHE_ALL = Duration(seconds=3600)  # sets that wait, since none may be dropped, find their transforms all the same
@@ -59,6 +63,7 @@ class StreampetrNode(LifecycleNode):
         self._worker: Worker | None = None
         self._subscriptions_made: list = []
         self._problem = ThrottledLog(self.get_logger().warning)
+        self._diagnostics = Diagnostics(self)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -71,6 +76,7 @@ class StreampetrNode(LifecycleNode):
             runtime = TorchRuntime(checkpoint, values.device)
         except StreampetrError as error:
             self.get_logger().error(str(error))
+            self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
             return TransitionCallbackReturn.FAILURE
         policy = ResetPolicy(values.max_gap, values.max_speed)
         make_tracking = TrackerConfig.for_model if values.tracking_method == "identity" else TrackerConfig.by_distance
@@ -83,6 +89,7 @@ class StreampetrNode(LifecycleNode):
         model = checkpoint.config.class_names, values.model
         self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
         self._configured = True
+        self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
         self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
 
@@ -94,16 +101,19 @@ class StreampetrNode(LifecycleNode):
             self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
         info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
         self._calibrations = Calibrations(info_topics)
-        self._grouping = Grouping(values.cameras, int(values.max_spread * _NANOSECONDS))
+        max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
+        self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
+        self._monitor = Monitor(self._image_topics, time.monotonic())
+        # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
         self._reference_times = ReferenceTimes()
-        self._newest_ns = 0
-        self._last_set = time.monotonic()
-        self._last_image: dict[str, float] = {}
-        self._published = 0
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
         self._subscribe(self._image_topics, info_topics)
-        self._watch = self.create_timer(_WATCH_SECONDS, self._say_why_silent)
+        self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
+        watched = Watched(self._monitor, self._synchroniser, self._calibrations, values.smallest_set)
+        self._diagnostics.watch(watched)
         result = super().on_activate(state)
         self._outputs.begin(self.get_parameter("score_threshold").value)
         return result
@@ -153,17 +163,22 @@ class StreampetrNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
         if self._worker is not None:
-            self.destroy_timer(self._watch)
+            self.destroy_timer(self._poll_timer)
             self._worker.stop()
             self._worker = None
-            drops = ", ".join(f"{count} x {reason}" for reason, count in self._grouping.drops.items())
-            self.get_logger().info(f"{self._published} sets published; dropped: {drops or 'nothing'}")
+            self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
+            self._synchroniser.end()
+            images, sets = _listed(self._synchroniser.drops), _listed(self._monitor.set_drops)
+            self.get_logger().info(
+                f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
+            )
 
     def _release(self) -> None:
         self._listener.unregister()
         self._outputs.destroy()
         del self._perception, self._buffer, self._listener, self._transforms, self._outputs
         self._configured = False
+        self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         fixed = [parameter.name for parameter in parameters if self._configured and not is_dynamic(parameter.name)]
@@ -179,23 +194,34 @@ class StreampetrNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
-        if stamp_ns < self._newest_ns - _JUMP_BACK_NS:
+        self._monitor.image(camera, stamp_ns, time.monotonic())
+        self._use(self._synchroniser.add(camera, stamp_ns, message, self._arrival_time()))
+
+    def _on_poll(self) -> None:
+        self._use(self._synchroniser.poll(self._arrival_time()))
+
+    def _arrival_time(self) -> float:
+        return self._arrival_clock.now().nanoseconds / _NANOSECONDS
+
+    def _use(self, step: Step) -> None:
+        """Act on what the synchroniser found out."""
+        for note in step.notes:
+            self.get_logger().info(note)
+        if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
-            self._grouping.clear()
             self._transforms.clear()
             self._reference_times.clear()
-            self._newest_ns = 0
-        self._newest_ns = max(self._newest_ns, stamp_ns)
-        self._last_image[camera] = time.monotonic()
-        for image_set in self._grouping.add(camera, stamp_ns, message):
-            self._last_set = time.monotonic()
+        self._monitor.dropped(step.drops, time.monotonic())
+        for image_set in step.sets:
+            self._monitor.set_released(time.monotonic())
             self._worker.submit(image_set)
 
     def _on_late_set(self, image_set: ImageSet) -> None:
-        self._grouping.drops["set dropped: detection is slower than the cameras"] += 1
+        self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
 
     def _process(self, image_set: ImageSet) -> None:
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
+        began = time.monotonic()
         try:
             reference_ns = self._reference_time(image_set.newest_stamp)
             snapshot, base_T_ref = self._snapshot(image_set, reference_ns)
@@ -204,12 +230,14 @@ class StreampetrNode(LifecycleNode):
                 self.get_logger().info(f"memory starts anew: {perceived.reset_reason}; and so do all tracks")
             threshold = self.get_parameter("score_threshold").value
             self._outputs.publish(reference_ns, perceived, base_T_ref, snapshot.world_T_ref, threshold)
-            self._published += 1
+            best = max(perceived.detections.scores_D.tolist(), default=0.0)
+            self._monitor.set_published(time.monotonic() - began, best, threshold, time.monotonic())
         except StreampetrError as error:
-            self._grouping.drops["set dropped: unusable"] += 1
+            self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
-        except Exception:  # one bad set must not silence the node for good
-            self._grouping.drops["set dropped: internal error"] += 1
+        except Exception as error:  # one bad set must not silence the node for good
+            self._monitor.set_dropped("internal error", time.monotonic())
+            self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
             self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
 
     def _reference_time(self, newest_ns: int) -> int:
@@ -220,38 +248,39 @@ class StreampetrNode(LifecycleNode):
         while not self._reference_times.reaches(newest_ns) and time.monotonic() < deadline:
             if self._worker.wait(_RETRY_SECONDS):
                 break
-        reference_ns = self._reference_times.nearest(newest_ns, int(self._settings.max_spread * _NANOSECONDS))
+        reference_ns = self._reference_times.nearest(newest_ns, _REFERENCE_REACH_NS)
         if reference_ns is None:
             self._problem(f"{self._settings.reference_topic}: no stamp near a set; its newest exposure stands in")
         return newest_ns if reference_ns is None else reference_ns
 
     def _snapshot(self, image_set: ImageSet, reference_ns: int) -> tuple[Snapshot, NDArray]:
         """Decode a set and look up its geometry; also return `base_T_ref`."""
-        views = {}
+        views = {camera: self._calibrations.lens(camera) for camera in self._settings.cameras}
         deadline = time.monotonic() + self._settings.transform_wait
-        for camera in self._settings.cameras:
+        for camera in image_set.images:
             try:
                 views[camera] = self._view(camera, image_set, reference_ns, deadline)
             except StreampetrError as error:
-                views[camera] = self._calibrations.lens(camera)
                 self._problem(str(error))
         usable = sum(isinstance(view, CameraView) for view in views.values())
-        needed = self._settings.min_cameras or len(views)
+        needed = self._settings.smallest_set
         if usable < needed:
             absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, CameraView))
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
-        world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
-        base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
+        with self._monitor.watching("no transform"):
+            world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
+            base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
 
     def _view(self, camera: str, image_set: ImageSet, reference_ns: int, deadline: float) -> CameraView:
-        if camera not in image_set.images:
-            raise StreampetrError(f"{self._image_topics[camera]}: no image in a set that the other cameras made")
         message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
-        model = self._calibrations.model(camera)
-        image = pinhole_image(message, self._image_topics[camera], model)
+        with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
+            model = self._calibrations.model(camera)
+        with self._monitor.watching("unusable images", camera):
+            image = pinhole_image(message, self._image_topics[camera], model)
         times = exposure_ns, reference_ns
-        cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
+        with self._monitor.watching("no transform", camera):
+            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
         return CameraView(image, model.K, cam_T_ref)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
@@ -263,21 +292,9 @@ class StreampetrNode(LifecycleNode):
                 if time.monotonic() > deadline or self._worker.wait(_RETRY_SECONDS):
                     raise
 
-    def _say_why_silent(self) -> None:
-        now = time.monotonic()
-        if now - self._last_set < _WATCH_SECONDS:
-            return
-        silent = [c for c in self._image_topics if now - self._last_image.get(c, -math.inf) > _WATCH_SECONDS]
-        remedy = "check the cameras, their topics, 'transport' and 'reliability'"
-        if len(silent) == len(self._image_topics):
-            self._problem(f"no set of images: no camera sends, such as {self._image_topics[silent[0]]}; {remedy}")
-        elif silent:
-            topics = ", ".join(self._image_topics[camera] for camera in silent)
-            self._problem(f"no set of images: none on {topics}; {remedy}")
-        else:
-            spread_ms = self._grouping.spread() / 1e6
-            remedy = "raise 'max_spread' or fix the cameras' clocks"
-            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; {remedy}")
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in counts.items()) or "none"
 
 
 def main() -> int:

@@ -11,10 +11,10 @@ from typing import Any
 
 from streampetr_core.checkpoint import AUX_HEAD_PREFIX, Checkpoint
 from streampetr_core.errors import StreampetrError
+from training.dry_run import duration
 from training.recipe import Recipe, recipe_from_dict
 
 _CURVE_ROWS = 10
-_SECONDS_PER_HOUR = 3600
 
 Record = dict[str, Any]
 
@@ -68,14 +68,14 @@ def read_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def training_hours(log: Sequence[Record]) -> float:
-    """Return the hours that the steps of a log took, validation and pauses left out."""
+def training_seconds(log: Sequence[Record]) -> float:
+    """Return the time that the steps of a log took, validation and pauses left out."""
     seconds, before = 0.0, -1
     for record in log:
         if "step_time" in record:
             seconds += record["step_time"] * (record["step"] - before)
             before = record["step"]
-    return seconds / _SECONDS_PER_HOUR
+    return seconds
 
 
 def _model_rows(checkpoint: Checkpoint) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _training_rows(recipe: Recipe, training: dict[str, Any], log: Sequence[Recor
         "batch, learning rate": f"{schedule.global_batch}, {schedule.learning_rate:g} for a batch of 16",
         "precision": f"{options.precision}, running average {options.ema_decay or 'off'}",
         "hardware": training["hardware"],
-        "time": f"{training_hours(log):.2f} h of steps" if log else "not known",
+        "time": f"{duration(training_seconds(log))} of steps" if log else "not known",
         "software": training["software"],
         "commit": training["commit"] or "not known",
     }
@@ -127,7 +127,7 @@ def _curve_table(curve: Sequence[Record]) -> str:
     shown = {round(place * last / (_CURVE_ROWS - 1)) for place in range(_CURVE_ROWS)} if training else set()
     kept = [training[index] for index in sorted(shown)] + [record for record in curve if "val_loss" in record]
     rows = [
-        f"| {record['step'] + 1} | {record['epoch']} | {_number(record, 'loss')} | {_number(record, 'val_loss')} |"
+        f"| {record['step'] + 1} | {record['epoch']:.4g} | {_number(record, 'loss')} | {_number(record, 'val_loss')} |"
         for record in sorted(kept, key=lambda record: record["step"])
     ]
     return "\n".join(["| step | epoch | loss | validation loss |", "|---|---|---|---|", *rows])

@@ -22,19 +22,20 @@ def provenance(recipe: Recipe, plan: Plan, fabric: Fabric) -> dict[str, Any]:
         "steps": plan.steps,
         "steps_per_epoch": plan.steps_per_epoch,
         "num_samples": plan.num_samples,
-        "hardware": f"{fabric.world_size} x {_device_name(fabric.device)}",
+        "hardware": f"{fabric.world_size} x {device_name(fabric.device)}",
         "software": ", ".join((_package(), f"PyTorch {torch.__version__}", f"Python {platform.python_version()}")),
         "commit": _commit(),
     }
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.getdevice_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"CPU process on {names[0] if names else platform.machine()}"
+    return f"CPU ({names[0] if names else platform.machine()})"
 
 
 def _package() -> str:

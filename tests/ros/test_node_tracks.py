@@ -82,15 +82,27 @@ def test_tracks_points_and_markers_tell_the_same(live: tuple[Rig, StreampetrNode
 def test_markers_of_lost_tracks_are_deleted(live: tuple[Rig, StreampetrNode]):  # noqa: F811
     rig, _ = live
     heard = _listen(rig)
-    (before,) = _send_until_heard(rig, heard, 1)["markers"]
+    _send_until_heard(rig, heard, 2)
     stamp = START + 100 * SECOND  # after a gap all tracks are new
     _drive(rig, stamp, 1.0)
     rig.send_set(stamp, {"left": picture(5), "right": picture(6)})
-    assert spin_until(lambda: any(_stamp(message) == stamp for message in heard["markers"])), rig.logs
-    after = next(message for message in heard["markers"] if _stamp(message) == stamp)
-    gone = {m.id for m in after.markers if m.ns == "boxes" and m.action == Marker.DELETE}
-    assert {m.id for m in before.markers if m.ns == "boxes"} <= gone
-    assert rig.logged("memory starts anew: a gap of", "and so do all tracks")
+    for name in ("markers", "tracks"):
+        assert spin_until(lambda name=name: any(_stamp(message) == stamp for message in heard[name])), rig.logs
+    assert spin_until(lambda: rig.logged("memory starts anew: a gap of 9", "and so do all tracks")), rig.logs
+    shown: set[tuple[str, int]] = set()
+    ever: set[tuple[str, int]] = set()
+    for message in heard["markers"]:
+        for marker in message.markers:
+            if marker.action == Marker.DELETEALL:
+                shown.clear()
+            elif marker.action == Marker.DELETE:
+                shown.discard((marker.ns, marker.id))
+            else:
+                shown.add((marker.ns, marker.id))
+        ever |= shown
+    assert _stamp(heard["tracks"][-1]) == stamp
+    last = {int(detection.id) for detection in heard["tracks"][-1].detections}
+    assert {id_ for _, id_ in shown} == last and {id_ for _, id_ in ever} > last
 
 
 def test_velocities_come_with_the_detections(live: tuple[Rig, StreampetrNode]):  # noqa: F811

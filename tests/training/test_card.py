@@ -9,7 +9,7 @@ from streampetr_core.checkpoint import load_checkpoint, save_checkpoint, untrain
 from streampetr_core.errors import StreampetrError
 from tests.core.models import tiny_config
 from tests.training import golden, tiny_set
-from training.card import training_hours
+from training.card import training_seconds
 from training.commands import card as command
 from training.evaluation.results import evaluation_config
 from training.fabric import make_fabric
@@ -34,7 +34,7 @@ def test_weights_know_the_run_that_they_come_from(run):
         assert training["step"] == step or step is None
         assert (training["steps"], training["steps_per_epoch"], training["num_samples"]) == (15, 5, 20)
         assert tiny_set.recipe_from_dict(training["recipe"], "weights").training.seed == 11
-        assert training["hardware"].startswith("1 x CPU process on ")
+        assert training["hardware"].startswith("1 x CPU (")
         assert "PyTorch" in training["software"]
         assert re.fullmatch(r"([0-9a-f]{40}( with changes)?)?", training["commit"])
 
@@ -50,10 +50,11 @@ def test_a_card_tells_training_loss_and_metrics(run, tmp_path, capsys):
     rows = rows_of(card)
     assert rows["recipe"] == "tiny" and rows["seed"] == "11"
     assert rows["length"] == "14 of 15 steps, 2.8 of 3 epochs"
+    assert rows["time"].startswith("0 min ")
     assert rows["data"] == "train.npz; 20 samples"
     assert rows["licence"] == load_checkpoint(run / "latest.safetensors").licence
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert f"| 1 | 1 | {lines[0]['loss']:.4g} | - |" in card and f"| 14 | 3 | {lines[-1]['loss']:.4g} | - |" in card
+    assert f"| 1 | 0.2 | {lines[0]['loss']:.4g} | - |" in card and f"| 14 | 2.8 | {lines[-1]['loss']:.4g} | - |" in card
     assert card.count("| - | ") == len([line for line in lines if "val_loss" in line]) == 2
     assert "![loss over steps](CARD_loss.png)" in card
     assert (tmp_path / "CARD_loss.png").stat().st_size > 1000
@@ -73,9 +74,9 @@ def detection_summary():
     }
 
 
-def test_hours_are_those_of_the_steps():
+def test_time_is_that_of_the_steps():
     log = [{"step": 9, "step_time": 36.0}, {"step": 9, "val_loss": 1.0}, {"step": 29, "step_time": 18.0}]
-    assert training_hours(log) == pytest.approx(0.2)
+    assert training_seconds(log) == pytest.approx(720)
 
 
 def test_weights_without_a_run_have_a_card_too(tmp_path):
