@@ -34,8 +34,9 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import TorchRuntime
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
-from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
+from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image
 from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
+from streampetr_ros.mounts import Mounts
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
 from streampetr_ros.synchroniser import ImageSet, Step, Synchroniser
@@ -81,6 +82,7 @@ class StreampetrNode(LifecycleNode):
         self._buffer = Buffer(node=self)
         self._listener = TransformListener(self._buffer, self)
         self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
+        self._mounts = Mounts(self._buffer, values.base_frame)
         depth = self._queue_depth()
         self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", depth)
         self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", depth)
@@ -252,11 +254,14 @@ class StreampetrNode(LifecycleNode):
         with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
             model = self._calibrations.model(camera)
         with self._monitor.watching("unusable images", camera):
-            image = pinhole_image(message, self._image_topics[camera], model)
+            image = camera_image(message, self._image_topics[camera], model)
         times = exposure_ns, image_set.newest_stamp
         with self._monitor.watching("no transform", camera):
             cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
-        return CameraView(image, model.K, cam_T_ref)
+        moved = self._mounts.change(message.header.frame_id)
+        if moved:
+            self.get_logger().info(f"{moved}; in use from this set on")
+        return CameraView(image, model.K, cam_T_ref, model.distortion)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
         """Look a transform up until it is there or the set is too old to wait for it."""

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from streampetr_core.decode import Detections, decode_detections
+from streampetr_core.distortion import Distortion
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.memory import Memory
-from streampetr_core.preprocess import normalise, plan_resize, resize_crop_fast
+from streampetr_core.preprocess import ResizeCrop, normalise, plan_resize, resize_crop_fast
 from streampetr_core.runtime import Runtime
 
 # A set is admitted to the memory when at least this part of the memory interval has passed, since stamps jitter.
@@ -23,11 +24,18 @@ _INTERVAL_TOLERANCE = 0.9
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera of a set: its undistorted image and where it looked from at its own exposure time."""
+    """One camera of a set: its image and where it looked from at its own exposure time."""
 
     image: NDArray[np.uint8]  # (height, width, 3), blue, green, red
     K: NDArray[np.float64]  # 3x3, pixels of `image`
     cam_T_ref: NDArray[np.float64]  # from ref at the reference time into the camera at its exposure time
+    distortion: Distortion | None = None  # of the lens; None for an image that is rectified
+
+    def input_image(self, plan: ResizeCrop) -> NDArray[np.uint8]:
+        """Return the network's input: undistorted, resized and cropped."""
+        if self.distortion is None:
+            return resize_crop_fast(self.image, plan)
+        return self.distortion.resize_crop(self.image, plan)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Perception:
         for index, view in enumerate(self._calibrated_views(snapshot)):
             plan = plan_resize(view.image.shape[1], view.image.shape[0], config)
             if present[index]:
-                images[index] = resize_crop_fast(view.image, plan)
+                images[index] = view.input_image(plan)
             intrinsics[index] = plan.input_T_source @ view.K
             img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
         ref_T_prev, dt = self._motion(snapshot)
