@@ -46,8 +46,11 @@ setup(
         ],
         "streampetr.commands": [
             "bag = streampetr_ros.commands.bag",
+            "card = training.commands.card",
+            "bench = streampetr_core.commands.bench",
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",
+            "export = streampetr_core.commands.export",
             "init = streampetr_core.commands.init",
             "plot = training.commands.plot",
             "prepare = training.commands.prepare",

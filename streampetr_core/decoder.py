@@ -37,7 +37,7 @@ class DecoderLayer(nn.Module):
         memory_BMC: Tensor,
         memory_position_BMC: Tensor,
         tokens_BTC: Tensor,
-        token_position_BTC: Tensor,
+        token_keys_BTC: Tensor,
         query_allowed: Tensor | None,
         token_allowed: Tensor | None,
     ) -> Tensor:
@@ -46,9 +46,7 @@ class DecoderLayer(nn.Module):
         keys = values + torch.cat([position_BQC, memory_position_BMC], dim=1)
         attended = self.self_attention(x_BQC + position_BQC, keys, values, query_allowed)
         x_BQC = self.norm_self(x_BQC + self.dropout(attended))
-        attended = self.cross_attention(
-            x_BQC + position_BQC, tokens_BTC + token_position_BTC, tokens_BTC, token_allowed
-        )
+        attended = self.cross_attention(x_BQC + position_BQC, token_keys_BTC, tokens_BTC, token_allowed)
         x_BQC = self.norm_cross(x_BQC + self.dropout(attended))
         hidden = self.dropout(F.relu(self.ffn_in(x_BQC)))
         return self.norm_ffn(x_BQC + self.dropout(self.ffn_out(hidden)))
@@ -79,6 +77,7 @@ class Decoder(nn.Module):
         `token_allowed` to (B, heads, Q, T).
         """
         outputs = []
+        token_keys_BTC = tokens_BTC + token_position_BTC
         for layer in self.layers:
             x_BQC = layer(
                 x_BQC,
@@ -86,7 +85,7 @@ class Decoder(nn.Module):
                 memory_BMC,
                 memory_position_BMC,
                 tokens_BTC,
-                token_position_BTC,
+                token_keys_BTC,
                 query_allowed,
                 token_allowed,
             )

@@ -62,7 +62,12 @@ class PositionEncoder(nn.Module):
 
     def geometry(self, img_P_ref_BN44: Tensor, intrinsics_BN33: Tensor, height: int, width: int) -> Geometry:
         """Embed the rays of all tokens of feature maps `height` x `width`; pixels are the network input's."""
-        rays_BNTD3 = self._ray_points(img_P_ref_BN44, height, width)
+        ref_P_img_BN44 = torch.linalg.inv(img_P_ref_BN44.double()).to(self.depths_D.dtype)
+        return self.embed_rays(ref_P_img_BN44, intrinsics_BN33, height, width)
+
+    def embed_rays(self, ref_P_img_BN44: Tensor, intrinsics_BN33: Tensor, height: int, width: int) -> Geometry:
+        """Do what `geometry` does from the inverses of the projections; these are best computed in float64."""
+        rays_BNTD3 = self._ray_points(ref_P_img_BN44, height, width)
         rays_BTD3 = rays_BNTD3.flatten(1, 2)
         position_BTC = self.ray_encoder(inverse_sigmoid(rays_BTD3).flatten(2))
         cone = self.cone(rays_BTD3, intrinsics_BN33)
@@ -85,9 +90,8 @@ class PositionEncoder(nn.Module):
         tokens_BTC = modulate(self.content(features_BTC), geometry.gamma_BTC, geometry.beta_BTC)
         return tokens_BTC, geometry.position_BTC * self.gate(tokens_BTC)
 
-    def _ray_points(self, img_P_ref_BN44: Tensor, height: int, width: int) -> Tensor:
+    def _ray_points(self, ref_P_img_BN44: Tensor, height: int, width: int) -> Tensor:
         """Return points along each token's ray in ref, (B, N, h w, D, 3), with the position range mapped to [0, 1]."""
-        ref_P_img_BN44 = torch.linalg.inv(img_P_ref_BN44.double()).to(self.depths_D.dtype)
         pixels_T3 = self._pixel_centres(height, width)
         directions_BNT3 = pixels_T3 @ ref_P_img_BN44[..., :3, :3].transpose(-1, -2)
         origins_BN3 = ref_P_img_BN44[..., :3, 3]

@@ -79,13 +79,23 @@ class QueryBuilder(nn.Module):
         centres_P3 = self.start_points * self.range_size_3 + self.range_low_3
         return Memory.fresh(centres_P3, batch, self.memory_length, self.time_embedding[0].in_features)
 
-    def forward(self, memory: Memory, extra_reference_BD3: Tensor | None = None) -> Queries:
+    def learned(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return content, position and reference of the learned queries; they depend on the weights alone."""
+        return self._new(self.reference_points)
+
+    def forward(
+        self,
+        memory: Memory,
+        extra_reference_BD3: Tensor | None = None,
+        learned: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> Queries:
         """Build the queries of one frame from a memory that was carried into its reference frame.
 
-        Queries at D extra normalised reference points, if there are any, stand in front of the learned ones.
+        Queries at D extra normalised reference points, if there are any, stand in front of the learned ones. Whoever
+        keeps the weights still may compute `learned` once and pass it in.
         """
         batch = len(memory.centre_BM3)
-        parts = [tuple(x.expand(batch, -1, -1) for x in self._new(self.reference_points))]
+        parts = [tuple(x.expand(batch, -1, -1) for x in (self.learned() if learned is None else learned))]
         if extra_reference_BD3 is not None:
             parts.insert(0, self._new(extra_reference_BD3))
         reference_BM3 = (memory.centre_BM3 - self.range_low_3) / self.range_size_3

@@ -17,6 +17,7 @@ from training.data.recipe_data import make_sampler, open_training_data, open_val
 from training.learner import Learner, build_learner, build_model
 from training.logs import Logs
 from training.plan import Plan, derive, describe
+from training.provenance import provenance
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.slots import gather_slots, scatter_slots
@@ -34,6 +35,7 @@ class Run:
     learner: Learner
     folder: RunFolder
     logs: Logs
+    provenance: dict[str, Any]  # what weights say of the run
     carried: list[Carried | None]  # of each micro-batch of this rank
     step: int = 0  # the next one
     best: float = math.inf  # the lowest validation loss so far
@@ -77,7 +79,8 @@ def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resu
     model, start = build_model(recipe)
     learner = build_learner(recipe, plan, model, fabric)
     logs = Logs(folder, fabric, plan, is_scaled=recipe.training.precision == "fp16")
-    run = Run(recipe, plan, fabric, learner, folder, logs, [None] * plan.accumulation)
+    known = provenance(recipe, plan, fabric)
+    run = Run(recipe, plan, fabric, learner, folder, logs, known, [None] * plan.accumulation)
     if state is not None:
         _restore(run, state)
         start = f"step {run.step} of {folder.path}"
@@ -132,7 +135,8 @@ def _save(run: Run) -> None:
 
 
 def _weights(run: Run) -> Checkpoint:
-    return run.learner.native(run.recipe, f"recipe {run.recipe.name}, step {run.step}")
+    known = run.provenance | {"step": run.step}
+    return run.learner.native(run.recipe, f"recipe {run.recipe.name}, step {run.step} of {run.plan.steps}", known)
 
 
 def _state(run: Run) -> dict[str, Any]:

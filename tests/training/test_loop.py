@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -171,6 +172,17 @@ def test_bad_input_is_found_before_training_starts(tiny_root, tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_stops_training_with_one_line(tiny_root, tmp_path, workers):
+    """Whoever reads it: in a worker process PyTorch would wrap it into a page of traceback."""
+    copy = Path(shutil.copytree(tiny_root, tmp_path / "copy"))
+    for image in (copy / "samples" / "CAM_BACK").iterdir():
+        image.write_bytes(image.read_bytes()[:50])
+    with pytest.raises(StreampetrError, match=r"\.png: a damaged image \(50 bytes\); unpack") as caught:
+        run(tiny_set.recipe(copy, data={"workers": workers}), tmp_path / "run", stop_after=1)
+    assert "\n" not in str(caught.value)
+
+
 def test_checkpoints_and_folders_of_other_runs_are_refused(tiny_root, tmp_path):
     recipe = tiny_set.recipe(tiny_root)
     with pytest.raises(StreampetrError, match="holds no run to resume"):
@@ -178,13 +190,16 @@ def test_checkpoints_and_folders_of_other_runs_are_refused(tiny_root, tmp_path):
     run(recipe, tmp_path / "run", stop_after=1)
     with pytest.raises(StreampetrError, match="holds a run already; go on with --resume"):
         run(recipe, tmp_path / "run")
+    renamed = tiny_set.values(tiny_root)
+    renamed["model"] = {**tiny_set.MODEL, "name": "other"}
+    assert len(run(tiny_set.recipe_from_dict(renamed, "other"), tmp_path / "run", resume=True, stop_after=1)) == 1
     longer = tiny_set.recipe(tiny_root, schedule={"epochs": 9})
     with pytest.raises(StreampetrError, match=r"other values of schedule\.epochs"):
         run(longer, tmp_path / "run", resume=True)
     weights = str(tmp_path / "run" / "latest.safetensors")
     other = tiny_set.values(tiny_root, training={"initial_checkpoint": weights})
     other["model"] = {**tiny_set.MODEL, "num_layers": 3}
-    with pytest.raises(StreampetrError, match=r"another configuration \(num_layers 2 instead of 3\)"):
+    with pytest.raises(StreampetrError, match=r"than recipe 'tiny' \(num_layers 2 instead of 3\)"):
         run(tiny_set.recipe_from_dict(other, "other"), tmp_path / "other")
     again = tiny_set.recipe(tiny_root, training={"initial_checkpoint": weights})
     assert run(again, tmp_path / "again", stop_after=1)[0]["loss"] > 0

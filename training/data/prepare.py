@@ -57,6 +57,9 @@ def read_split(tables: NuScenes, split: str, scene_names: Iterable[str]) -> Info
 def read_keyframe(tables: NuScenes, sample: Row) -> Keyframe:
     """Return what the tables say of one sample."""
     origin = f"sample '{sample['token']}'"
+    for neighbour in (sample["prev"], sample["next"]):
+        if neighbour:
+            get_row(tables, "sample", neighbour, origin)
     reference = _reference_row(tables, sample, REFERENCE)
     annotations = _read_annotations(tables, sample, origin)
     base_T_ref, world_T_base = _poses(tables, reference)

@@ -1,0 +1,157 @@
+"""The one contract of all back-ends, and the step around them.
+
+An engine replaces the two heavy stages, image encoder and decoder. What has to be exact stays here in float32: the
+geometry, which is cached by calibration, the memory, the queries and the boxes.
+B batch, N cameras, Q queries, C channels, h and w feature map size.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from streampetr_core.checkpoint import Checkpoint
+from streampetr_core.config import ModelConfig
+from streampetr_core.frame import Frame
+from streampetr_core.heads import Predictions
+from streampetr_core.memory import Memory
+from streampetr_core.position import Geometry
+from streampetr_core.queries import Queries
+
+
+class Runtime(Protocol):
+    """What the node and the evaluation need of a back-end."""
+
+    config: ModelConfig
+    device: torch.device
+    description: str  # which back-end, in which precision, on what
+
+    def fresh_memory(self) -> Memory:
+        """Return the memory of one scene that just begins."""
+        ...
+
+    def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Detect in one frame; see `Detector.step`. Of the layers' predictions, the last one's are promised."""
+        ...
+
+
+class Engine(Protocol):
+    """What a back-end implements: the two heavy stages, tensors in and out, all of them on `device`."""
+
+    description: str
+    device: torch.device
+    dtype: torch.dtype  # in which `decode` takes everything but the features
+
+    def encode(self, images_N3HW: Tensor) -> Tensor:
+        """Map normalised float32 images to features (N, C, h, w) of a type that `decode` takes; any number of them."""
+        ...
+
+    def decode(self, features_BNChw: Tensor, geometry: Geometry, queries: Queries) -> Tensor:
+        """Return the normed output of the last decoder layer, float32 (B, Q, C); all cameras count."""
+        ...
+
+
+@dataclass(frozen=True)
+class _CachedGeometry:
+    img_P_ref_BN44: Tensor
+    intrinsics_BN33: Tensor
+    geometry: Geometry
+
+
+class EngineRuntime:
+    """A runtime whose heavy stages run in an engine; batchable, on the engine's device."""
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
+        self.config = checkpoint.config
+        self.device = engine.device
+        self.description = engine.description
+        self.engine = engine
+        self._detector = checkpoint.detector().requires_grad_(False).to(self.device)
+        # The engine has its own: these would only hold memory.
+        del self._detector.backbone, self._detector.neck, self._detector.decoder
+        with torch.inference_mode():
+            self._learned = self._detector.queries.learned()
+        self._cached: _CachedGeometry | None = None
+
+    def fresh_memory(self) -> Memory:
+        """Return the memory of one scene that just begins."""
+        return self._detector.fresh_memory()
+
+    @torch.inference_mode()
+    def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Detect in one frame; the frame may live on any device, the results live on the runtime's."""
+        seen = _seen_cameras(frame)
+        geometry = self._geometry(frame)
+        frame = frame.to(self.device)
+        images_BN3HW = frame.images_BN3HW
+        images_N3HW = images_BN3HW.flatten(0, 1) if seen is None else _only(images_BN3HW, seen)
+        features = self.engine.encode(images_N3HW)
+        memory = self._detector.carry(frame, memory)
+        queries = self._detector.queries(memory, learned=self._learned)
+        hidden_BQC = self._decode(features, geometry, _cast(queries, self.engine.dtype), seen, len(frame.dt_B))
+        predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3)
+        return predictions, self._detector.update(predictions, memory)
+
+    def _decode(
+        self, features: Tensor, geometry: Geometry, queries: Queries, seen: list[list[int]] | None, batch: int
+    ) -> Tensor:
+        """Decode features (images, C, h, w); tokens of cameras that are not `seen` are left out."""
+        if seen is None:
+            return self.engine.decode(features.unflatten(0, (batch, -1)), geometry, queries)
+        # Scenes that miss different cameras have different numbers of tokens, so each goes by itself.
+        hidden, start = [], 0
+        tokens = features.shape[-2] * features.shape[-1]
+        for index, cameras in enumerate(seen):
+            own = slice(index, index + 1)
+            features_1NChw = features[start : start + len(cameras)][None]
+            start += len(cameras)
+            hidden.append(
+                self.engine.decode(features_1NChw, _of_cameras(geometry, own, cameras, tokens), _part(queries, own))
+            )
+        return torch.cat(hidden)
+
+    def _geometry(self, frame: Frame) -> Geometry:
+        """Return the geometry in the engine's type; computed anew only when the calibration has changed."""
+        cached = self._cached
+        if (
+            cached is None
+            or not _same(cached.img_P_ref_BN44, frame.img_P_ref_BN44)
+            or not _same(cached.intrinsics_BN33, frame.intrinsics_BN33)
+        ):
+            matrices = (x.to(self.device) for x in (frame.img_P_ref_BN44, frame.intrinsics_BN33))
+            size = (pixels // self.config.feature_stride for pixels in frame.images_BN3HW.shape[-2:])
+            geometry = _cast(self._detector.position.geometry(*matrices, *size), self.engine.dtype)
+            cached = _CachedGeometry(frame.img_P_ref_BN44.clone(), frame.intrinsics_BN33.clone(), geometry)
+            self._cached = cached
+        return cached.geometry
+
+
+def _same(kept: Tensor, given: Tensor) -> bool:
+    return kept.shape == given.shape and kept.dtype == given.dtype and torch.equal(kept, given.to(kept.device))
+
+
+def _seen_cameras(frame: Frame) -> list[list[int]] | None:
+    """Return the cameras that delivered an image, scene by scene; None: all of them did."""
+    if frame.present_BN is None or bool(frame.present_BN.all()):
+        return None
+    return [present_N.nonzero()[:, 0].tolist() for present_N in frame.present_BN]
+
+
+def _only(images_BN3HW: Tensor, seen: list[list[int]]) -> Tensor:
+    return torch.cat([images_N3HW[cameras] for images_N3HW, cameras in zip(images_BN3HW, seen, strict=True)])
+
+
+def _of_cameras(geometry: Geometry, batch: slice, cameras: list[int], tokens: int) -> Geometry:
+    def select(x_BTC: Tensor) -> Tensor:
+        return x_BTC[batch].unflatten(1, (-1, tokens))[:, cameras].flatten(1, 2)
+
+    return Geometry(**{name: select(value) for name, value in vars(geometry).items()})
+
+
+def _part(queries: Queries, batch: slice) -> Queries:
+    return Queries(**{name: value[batch] for name, value in vars(queries).items()})
+
+
+def _cast(values: Geometry | Queries, dtype: torch.dtype) -> Geometry | Queries:
+    return type(values)(**{name: value.to(dtype) for name, value in vars(values).items()})

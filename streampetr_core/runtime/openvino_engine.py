@@ -1,0 +1,125 @@
+"""OpenVINO as an engine, for CPUs: fp32, bf16, or an int8 image encoder with a bf16 decoder.
+
+The stages are converted from PyTorch once and kept (see `engine_files`), or read from an exported folder. The number of
+cameras and of scenes is free in both.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streampetr_core.checkpoint import Checkpoint
+from streampetr_core.errors import StreampetrError
+from streampetr_core.position import Geometry
+from streampetr_core.queries import Queries
+from streampetr_core.runtime.devices import require_cpu
+from streampetr_core.runtime.engine_files import (
+    DECODER,
+    ENCODER,
+    ENCODER_INT8,
+    cached_engines,
+    check_engines,
+    engine_file,
+)
+from streampetr_core.runtime.stages import Encoder, LastLayerDecoder, decoder_arguments, example_arguments
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class OpenVinoEngine:
+    """Both stages compiled by OpenVINO for this CPU, with as many threads as PyTorch has."""
+
+    dtype = torch.float32
+
+    def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
+        openvino = require_openvino()
+        require_cpu(device, "openvino")
+        core = openvino.Core()
+        decoder_precision = _check_precision(core, precision)
+        if engines is None and precision == "int8":
+            raise StreampetrError(
+                "precision 'int8' needs calibrated engines: `streampetr export WEIGHTS --out DIR --int8 ...`, then "
+                "engines DIR"
+            )
+        if engines is None:
+            tool, suffix = f"openvino-{openvino.get_version()[:9]}", "xml"
+            engines = cached_engines(checkpoint, tool, lambda folder: convert(checkpoint, folder))
+        else:
+            suffix = "onnx"
+            check_engines(engines, checkpoint)
+        self.device = device
+        self.description = f"OpenVINO {precision} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        encoder = ENCODER_INT8 if precision == "int8" else ENCODER
+        self._encoder = _compile(core, engine_file(engines, f"{encoder}.{suffix}"), decoder_precision)
+        self._decoder = _compile(core, engine_file(engines, f"{DECODER}.{suffix}"), decoder_precision)
+
+    def encode(self, images_N3HW: Tensor) -> Tensor:
+        """Map normalised images to float32 features (N, C, h, w)."""
+        return _infer(self._encoder, (images_N3HW,))
+
+    def decode(self, features_BNChw: Tensor, geometry: Geometry, queries: Queries) -> Tensor:
+        """Return the normed output of the last decoder layer, float32 (B, Q, C)."""
+        return _infer(self._decoder, decoder_arguments(features_BNChw, geometry, queries))
+
+
+def require_openvino() -> Any:
+    """Return the package; raises StreampetrError with the remedy where it is not installed."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise StreampetrError(
+            f"runtime 'openvino' is not installed ({error}); pip install 'streampetr_ros[runtime]'"
+        ) from error
+    return openvino
+
+
+def convert(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write both stages in float32 as OpenVINO's IR files into `folder`; takes seconds."""
+    openvino = require_openvino()
+    detector = checkpoint.detector().requires_grad_(False)
+    images, decoder_inputs = example_arguments(detector)
+    size = images.shape[1:]
+    with torch.no_grad():
+        encoder = openvino.convert_model(
+            Encoder(detector).eval(), example_input=images, input=openvino.PartialShape([-1, *size])
+        )
+        decoder = openvino.convert_model(LastLayerDecoder(detector).eval(), example_input=decoder_inputs)
+    openvino.save_model(encoder, folder / f"{ENCODER}.xml", compress_to_fp16=False)
+    openvino.save_model(decoder, folder / f"{DECODER}.xml", compress_to_fp16=False)
+
+
+def _check_precision(core: Any, precision: str) -> str:
+    """Return OpenVINO's name of the type for everything that is not quantised."""
+    if precision not in PRECISIONS:
+        raise StreampetrError(f"OpenVINO runs {', '.join(PRECISIONS)} here, not precision '{precision}'")
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:
+        raise StreampetrError("precision 'bf16': this CPU has no instructions for it; use fp32 or int8")
+    return "f32" if precision == "fp32" or not has_bf16 else "bf16"
+
+
+def _compile(core: Any, path: Path, precision: str) -> Any:
+    import openvino.properties as properties
+    import openvino.properties.hint as hint
+
+    try:
+        return core.compile_model(
+            str(path),
+            "CPU",
+            {
+                hint.performance_mode: hint.PerformanceMode.LATENCY,
+                hint.inference_precision: precision,
+                properties.inference_num_threads: torch.get_num_threads(),
+            },
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise StreampetrError(f"{path}: OpenVINO cannot load it ({reason}); delete it or export it again") from error
+
+
+def _infer(compiled: Any, tensors: tuple[Tensor, ...]) -> Tensor:
+    # Inputs are lent, not copied; the result is a copy, since the next inference overwrites it.
+    results = compiled([x.contiguous().numpy() for x in tensors], share_inputs=True)
+    return torch.from_numpy(results[0])
