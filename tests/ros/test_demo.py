@@ -28,7 +28,7 @@ def test_a_synthetic_scene_runs_through_bag_node_and_picture(tmp_path: Path):
     sets = int(re.search(r"cam_front (\d+),", result.stdout)[1])
     assert sets > 20  # six samples at 2 Hz with sweeps at 12 Hz
     assert f"received on /streampetr/detections: {sets} messages in 'base_link'" in result.stdout
-    assert f"{sets} sets published; dropped: nothing" in result.stderr
+    assert f"{sets} sets published; dropped sets: none; dropped images: none" in result.stderr
     assert "context is invalid" not in result.stderr  # the node stops in order
     _check_picture(tmp_path / "picture.png")
 
