@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from streampetr_core.errors import StreampetrError
 from streampetr_ros.calibration import CameraModel, camera_model
 from streampetr_ros.images import decode_compressed, decode_raw
+from streampetr_ros.perception import Lens
 
 
 class ThrottledLog:
@@ -63,6 +64,11 @@ class Calibrations:
         if isinstance(model, StreampetrError):
             raise model
         return model
+
+    def lens(self, camera: str) -> Lens | None:
+        """Return what is known of a camera whose image is missing or unusable."""
+        model = self._models.get(camera)
+        return Lens(model.width, model.height, model.K) if isinstance(model, CameraModel) else None
 
     def missing(self) -> dict[str, str]:
         """Cameras of which no CameraInfo came, with its topic."""
