@@ -71,7 +71,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> list
 def _write_deployment(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
     """Write `geometry.onnx` and `head.onnx`."""
     detector = checkpoint.detector().requires_grad_(False)
-    _, (features, *tensors) = example_arguments(detector)
+    _, (features, *tensors) = example_arguments(detector, batch=1)
     cameras, tokens = free_sizes(checkpoint.config)
     head = HeadStage(detector, dtype)
     memory = tuple(vars(detector.fresh_memory()).values())
