@@ -10,8 +10,7 @@ import torch
 from streampetr_core.checkpoint import untrained_checkpoint
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import RuntimeOptions, TorchRuntime, open_runtime, selection
-from streampetr_core.runtime.engine_files import MANIFEST, write_manifest
-from streampetr_core.runtime.onnx_export import export_runtime_stages
+from streampetr_core.runtime.engine_files import MANIFEST, cached_engines, write_manifest
 from streampetr_core.runtime.stages import decoder_arguments, folded_encoder
 from tests.core.engines import checkpoint_of, lively_checkpoint, needs, variant
 from tests.core.models import lively_detector, make_frame, tiny_config
@@ -224,13 +223,27 @@ def test_a_converted_model_is_kept_and_taken_again(cache):
     assert json.loads(next(cache.rglob(MANIFEST)).read_text())["model"] == "tiny"
 
 
-@needs("openvino")
-def test_other_weights_are_converted_anew():
-    other = checkpoint_of(lively_detector(CHECKPOINT.config, seed=1), CHECKPOINT.config)
-    frames = scene()
-    assert_same_results(
-        played(opened("openvino", checkpoint=other), frames), played(TorchRuntime(other, "cpu"), frames)
-    )
+def test_other_weights_another_configuration_and_another_tool_are_converted_anew():
+    others = [
+        checkpoint_of(lively_detector(CHECKPOINT.config, seed=1), CHECKPOINT.config),
+        replace(CHECKPOINT, config=replace(CHECKPOINT.config, memory_interval=1.0)),
+    ]
+    built = []
+    folders = [cached_engines(checkpoint, "tool-1", built.append) for checkpoint in (CHECKPOINT, *others, CHECKPOINT)]
+    folders.append(cached_engines(CHECKPOINT, "tool-2", built.append))
+    assert len(built) == 4
+    assert len(set(folders)) == 4 and folders[0] == folders[3]
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(cache):
+    def fail(folder):
+        (folder / "encoder.xml").write_text("half")
+        raise StreampetrError("no")
+
+    before = set(cache.iterdir())
+    with pytest.raises(StreampetrError, match="no"):
+        cached_engines(CHECKPOINT, "tool-3", fail)
+    assert set(cache.iterdir()) == before
 
 
 def engines_of(folder, **changes):
@@ -258,15 +271,6 @@ def test_engines_that_do_not_fit_are_refused(backend, tmp_path):
     assert "encoder.onnx: " in refusal(tmp_path) and "cannot load it" in refusal(tmp_path)
     (tmp_path / MANIFEST).write_text("{")
     assert "manifest.json: damaged" in refusal(tmp_path)
-
-
-@needs("openvino", "onnx", "onnxscript")
-def test_openvino_runs_exported_engines(tmp_path):
-    export_runtime_stages(CHECKPOINT, tmp_path)
-    write_manifest(tmp_path, CHECKPOINT, precision="fp32")
-    frames = scene()
-    ours = played(opened("openvino", engines=tmp_path), frames)
-    assert_same_results(ours, played(TorchRuntime(CHECKPOINT, "cpu"), frames))
 
 
 def test_int8_without_calibrated_engines_names_the_remedy():
