@@ -46,6 +46,7 @@ setup(
         ],
         "streampetr.commands": [
             "bag = streampetr_ros.commands.bag",
+            "card = training.commands.card",
             "bench = streampetr_core.commands.bench",
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",

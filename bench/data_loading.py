@@ -9,6 +9,7 @@ Example:
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,15 +24,18 @@ from streampetr_core.preprocess import normalise
 from training.data.augment import draw_augmentation
 from training.data.batch import collate
 from training.data.dataset import DataConfig, TrainingData, make_sample, make_truth
+from training.data.gridmask import draw_grid_mask
 from training.data.images import augment_image, read_image
 from training.data.infos import Infos
 from training.data.infos_file import load_infos
 from training.data.prepare import prepare
 from training.data.sampler import Request
+from training.provenance import device_name
 from training.synth import WorldOptions, write_world
 
 _BATCH = 2
 _GOAL = 8.0  # samples per second on two cores
+_ON_DEVICE = "normalise"
 
 
 def main() -> None:
@@ -50,11 +54,14 @@ def main() -> None:
         model, config = load_config(args.model), DataConfig(pixels=args.pixels)
         steps = _time_steps(infos, root, model, config, args.samples)
         rate = _rate(TrainingData(infos, root, model, config), args.workers, args.samples)
+    on_device = steps.pop(_ON_DEVICE)
     total = sum(steps.values())
+    print(f"{device_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores; PyTorch {torch.__version__}")
     print(f"{'step':<34}{'ms per sample':>14}{'share':>8}")
     for name, seconds in steps.items():
         print(f"{name:<34}{1e3 * seconds:>14.1f}{seconds / total:>8.1%}")
     print(f"{'all, one thread':<34}{1e3 * total:>14.1f}")
+    print(f"{_ON_DEVICE:<34}{1e3 * on_device:>14.1f}, on the GPU in training, if there is one; no part of loading")
     print(f"{args.workers} worker processes: {rate:.1f} samples/s (goal on two cores: {_GOAL:.0f})")
 
 
@@ -82,16 +89,20 @@ def _time_steps(infos: Infos, root: Path, model: ModelConfig, config: DataConfig
         height, width = images[0].shape[:2]
         augmentation = draw_augmentation(np.random.RandomState(number), width, height, model, config.augmentation)
         pixels = timed(
-            f"resize, crop, flip ({config.pixels})",
+            f"augment: resize, crop, flip ({config.pixels})",
             lambda images=images, a=augmentation: np.stack([augment_image(i, a.image, config.pixels) for i in images]),
         )
-        truth = timed("boxes", lambda k=keyframe, a=augmentation: make_truth(k, a, model))
+        truth = timed("augment: boxes", lambda k=keyframe, a=augmentation: make_truth(k, a, model))
         images_NHW3 = torch.from_numpy(pixels)
-        timed(
+        rng = np.random.RandomState(number)
+        mask = timed("grid mask", lambda r=rng: draw_grid_mask(r, model.input_height, config.grid_mask_probability))
+        extras = {"truth": truth, "grid_mask": mask}
+        sample = timed(
             "matrices",
-            lambda k=keyframe, i=images_NHW3, a=augmentation, t=truth: make_sample(k, i, a, is_first=True, truth=t),
+            lambda k=keyframe, i=images_NHW3, a=augmentation, e=extras: make_sample(k, i, a, is_first=True, **e),
         )
-        timed("normalise (on the GPU in training)", lambda i=images_NHW3: normalise(i, model))
+        timed("collate", lambda s=sample: collate([(s,)]))
+        timed(_ON_DEVICE, lambda i=images_NHW3: normalise(i, model))
     return {name: float(np.median(values)) for name, values in times.items()}
 
 

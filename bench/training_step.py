@@ -27,6 +27,7 @@ from training.learner import Learner, build_learner, build_model
 from training.logs import Logs, peak_memory_mb
 from training.losses.criterion import total_loss
 from training.plan import Plan, derive
+from training.provenance import device_name
 from training.recipe import Recipe, load_recipe
 from training.run_folder import RunFolder
 from training.step import make_frames, run_step, seed_step
@@ -58,6 +59,7 @@ def main() -> None:
             args.steps,
             fabric,
         )
+    print(f"{device_name(fabric.device)}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}")
     print(f"bare forward, backward, update   {1e3 * bare:8.1f} ms")
     print(f"step of the loop                 {1e3 * whole:8.1f} ms  ({whole / bare - 1:+.1%}; goal: within 5 %)")
     print(f"peak memory                      {peak_memory_mb(fabric.device):8.0f} MiB")

@@ -1,13 +1,15 @@
 """The native weights file: safetensors that carry their own model configuration, so that one file is enough.
 
-Metadata: `format`, `config` (JSON of `ModelConfig`: class names and reference frame among it), `licence`, `source`.
+Metadata: `format`, `config` (JSON of `ModelConfig`: class names and reference frame among it), `licence`, `source`, and
+`training` (JSON of what is known of how the weights were learned).
 Tensors under `aux_head.` belong to the auxiliary 2D head: training uses them, the detector does not.
 """
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +34,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     licence: str  # under which the weights may be used
     source: str  # where they come from, in words
+    training: dict[str, Any] = field(default_factory=dict)  # plain values: recipe, step, hardware, ...; {}: not known
 
     def detector(self) -> Detector:
         """Return a detector in evaluation mode with these weights."""
@@ -79,6 +82,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "config": json.dumps(checkpoint.config.to_dict()),
         "licence": checkpoint.licence,
         "source": checkpoint.source,
+        "training": json.dumps(checkpoint.training),
     }
     partial = path.with_name(path.name + ".partial")
     try:
@@ -108,7 +112,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise StreampetrError(f"{path}: a safetensors file, but not one that `streampetr convert` or `init` wrote")
     config = config_from_dict(json.loads(metadata["config"]), str(path))
     check_state(config, state, str(path))
-    return Checkpoint(config, state, metadata["licence"], metadata["source"])
+    training = json.loads(metadata.get("training", "{}"))
+    return Checkpoint(config, state, metadata["licence"], metadata["source"], training)
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

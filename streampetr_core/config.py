@@ -25,6 +25,7 @@ NUSCENES_CLASSES = (
 )
 BACKBONES = ("resnet18", "resnet50", "vovnet99")
 CHANNEL_ORDERS = ("rgb", "bgr")
+FEATURE_STRIDE = 16  # pixels of the input between two cells of the map that the neck gives
 _WORDS = {"models": "model configuration", "recipes": "recipe"}  # what the files in a folder of config/ are
 _NUMBERS_IN = {"pixel_mean": 3, "pixel_std": 3, "detection_range": 6, "position_range": 6}
 _LOWEST = {"num_propagated": 0, "num_depth_bins": 35}  # the published cone of a token takes the 35th bin; others: 1
@@ -53,7 +54,7 @@ class ModelConfig:
     num_heads: int = 8
     ffn_channels: int = 2048
     position_hidden_channels: int = 1024
-    feature_stride: int = 16
+    feature_stride: int = FEATURE_STRIDE
     num_depth_bins: int = 64
     first_depth: float = 1.0
     dropout: float = 0.1
@@ -72,6 +73,9 @@ class ModelConfig:
             )
         if self.channel_order not in CHANNEL_ORDERS:
             raise StreampetrError(f"model '{self.name}': channel_order must be rgb or bgr, not '{self.channel_order}'")
+        if self.feature_stride != FEATURE_STRIDE:
+            wanted = f"must be {FEATURE_STRIDE}, not {self.feature_stride}: the neck gives no other map"
+            raise StreampetrError(f"model '{self.name}': feature_stride {wanted}")
         coarsest_stride = 2 * self.feature_stride
         if self.input_height % coarsest_stride or self.input_width % coarsest_stride:
             size = f"{self.input_width}x{self.input_height}"

@@ -14,7 +14,7 @@ from streampetr_ros.images import decode_compressed, decode_raw
 
 
 class ThrottledLog:
-    """Passes each distinct text on at most once in `period` seconds; may be called from any thread."""
+    """Passes each distinct text (or key) on at most once in `period` seconds; may be called from any thread."""
 
     def __init__(self, log: Callable[[str], None], period: float = 5.0) -> None:
         self._log = log
@@ -22,13 +22,14 @@ class ThrottledLog:
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, text: str) -> None:
-        """Log `text` unless it was logged just now."""
+    def __call__(self, text: str, key: str = "") -> None:
+        """Log `text` unless it, or another of the same key, was logged just now."""
         now = time.monotonic()
         with self._lock:
-            if now - self._last.get(text, -self._period) < self._period:
+            self._last = {known: at for known, at in self._last.items() if now - at < self._period}
+            if (key or text) in self._last:
                 return
-            self._last[text] = now
+            self._last[key or text] = now
         self._log(text)
 
 
@@ -63,9 +64,9 @@ class Calibrations:
             raise model
         return model
 
-    def missing(self) -> list[str]:
-        """Topics on which no CameraInfo came."""
-        return [topic for camera, topic in self._topics.items() if camera not in self._models]
+    def missing(self) -> dict[str, str]:
+        """Cameras of which no CameraInfo came, with its topic."""
+        return {camera: topic for camera, topic in self._topics.items() if camera not in self._models}
 
 
 def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:

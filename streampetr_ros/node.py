@@ -3,11 +3,11 @@
 configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
 """
 
-import math
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -31,18 +32,20 @@ from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import TorchRuntime
-from streampetr_ros.grouping import Grouping, ImageSet
+from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
+from streampetr_ros.diagnostics import Diagnostics, Watched
 from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
 from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.synchroniser import ImageSet, Step, Synchroniser
 from streampetr_ros.transforms import Transforms
 from streampetr_ros.worker import Worker
 
 _NANOSECONDS = 1_000_000_000
-_JUMP_BACK_NS = _NANOSECONDS  # images this much older than the newest mean that the clock was set back
+_POLL_SECONDS = 0.02  # how often sets that miss an image are looked at
+_PATIENT_SECONDS = 5.0  # how long they wait where every image of a bag counts
 _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
-_WATCH_SECONDS = 2.0  # how often the node says why nothing is published
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
 
@@ -57,6 +60,7 @@ class StreampetrNode(LifecycleNode):
         self._worker: Worker | None = None
         self._subscriptions_made: list = []
         self._problem = ThrottledLog(self.get_logger().warning)
+        self._diagnostics = Diagnostics(self)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -69,6 +73,7 @@ class StreampetrNode(LifecycleNode):
             runtime = TorchRuntime(checkpoint, values.device)
         except StreampetrError as error:
             self.get_logger().error(str(error))
+            self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
             return TransitionCallbackReturn.FAILURE
         policy = ResetPolicy(values.max_gap, values.max_speed)
         self._class_names = checkpoint.config.class_names
@@ -80,6 +85,7 @@ class StreampetrNode(LifecycleNode):
         self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", depth)
         self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", depth)
         self._configured = True
+        self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
         self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
 
@@ -91,15 +97,18 @@ class StreampetrNode(LifecycleNode):
             self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
         info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
         self._calibrations = Calibrations(info_topics)
-        self._grouping = Grouping(values.cameras, int(values.max_spread * _NANOSECONDS))
-        self._newest_ns = 0
-        self._last_set = time.monotonic()
-        self._last_image: dict[str, float] = {}
-        self._published = 0
+        max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
+        self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
+        self._monitor = Monitor(self._image_topics, time.monotonic())
+        # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
         self._subscribe(self._image_topics, info_topics)
-        self._watch = self.create_timer(_WATCH_SECONDS, self._say_why_silent)
+        self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
+        watched = Watched(self._monitor, self._synchroniser, self._calibrations, values.smallest_set)
+        self._diagnostics.watch(watched)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -144,11 +153,15 @@ class StreampetrNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
         if self._worker is not None:
-            self.destroy_timer(self._watch)
+            self.destroy_timer(self._poll_timer)
             self._worker.stop()
             self._worker = None
-            drops = ", ".join(f"{count} x {reason}" for reason, count in self._grouping.drops.items())
-            self.get_logger().info(f"{self._published} sets published; dropped: {drops or 'nothing'}")
+            self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
+            self._synchroniser.end()
+            images, sets = _listed(self._synchroniser.drops), _listed(self._monitor.set_drops)
+            self.get_logger().info(
+                f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
+            )
 
     def _release(self) -> None:
         self._listener.unregister()
@@ -156,6 +169,7 @@ class StreampetrNode(LifecycleNode):
         self.destroy_publisher(self._markers_publisher)
         del self._perception, self._buffer, self._listener, self._transforms
         self._configured = False
+        self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         fixed = [parameter.name for parameter in parameters if self._configured and not is_dynamic(parameter.name)]
@@ -168,61 +182,80 @@ class StreampetrNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
-        if stamp_ns < self._newest_ns - _JUMP_BACK_NS:
+        self._monitor.image(camera, stamp_ns, time.monotonic())
+        self._use(self._synchroniser.add(camera, stamp_ns, message, self._arrival_time()))
+
+    def _on_poll(self) -> None:
+        self._use(self._synchroniser.poll(self._arrival_time()))
+
+    def _arrival_time(self) -> float:
+        return self._arrival_clock.now().nanoseconds / _NANOSECONDS
+
+    def _use(self, step: Step) -> None:
+        """Act on what the synchroniser found out."""
+        for note in step.notes:
+            self.get_logger().info(note)
+        if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
-            self._grouping.clear()
             self._transforms.clear()
-            self._newest_ns = 0
-        self._newest_ns = max(self._newest_ns, stamp_ns)
-        self._last_image[camera] = time.monotonic()
-        for image_set in self._grouping.add(camera, stamp_ns, message):
-            self._last_set = time.monotonic()
+        self._monitor.dropped(step.drops, time.monotonic())
+        for image_set in step.sets:
+            self._monitor.set_released(time.monotonic())
             self._worker.submit(image_set)
 
     def _on_late_set(self, image_set: ImageSet) -> None:
-        self._grouping.drops["set dropped: detection is slower than the cameras"] += 1
+        self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
 
     def _process(self, image_set: ImageSet) -> None:
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
+        began = time.monotonic()
         try:
             snapshot, base_T_ref = self._snapshot(image_set)
             detections, reset_reason = self._perception.process(snapshot)
             if reset_reason:
                 self.get_logger().info(f"memory starts anew: {reset_reason}")
             self._publish(image_set.newest_stamp, detections, base_T_ref)
-            self._published += 1
+            best, threshold = (
+                max(detections.scores_D.tolist(), default=0.0),
+                self.get_parameter("score_threshold").value,
+            )
+            self._monitor.set_published(time.monotonic() - began, best, threshold, time.monotonic())
         except StreampetrError as error:
-            self._grouping.drops["set dropped: unusable"] += 1
+            self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
-        except Exception:  # one bad set must not silence the node for good
-            self._grouping.drops["set dropped: internal error"] += 1
+        except Exception as error:  # one bad set must not silence the node for good
+            self._monitor.set_dropped("internal error", time.monotonic())
+            self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
             self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
 
     def _snapshot(self, image_set: ImageSet) -> tuple[Snapshot, NDArray]:
         """Decode a set and look up its geometry; also return `base_T_ref`."""
-        views, reference_ns = {}, image_set.newest_stamp
+        views, reference_ns = dict.fromkeys(self._settings.cameras), image_set.newest_stamp
         deadline = time.monotonic() + self._settings.transform_wait
-        for camera in self._settings.cameras:
+        for camera in image_set.images:
             try:
                 views[camera] = self._view(camera, image_set, deadline)
             except StreampetrError as error:
-                views[camera] = None
                 self._problem(str(error))
         usable = sum(view is not None for view in views.values())
-        needed = self._settings.min_cameras or len(views)
+        needed = self._settings.smallest_set
         if usable < needed:
             absent = ", ".join(camera for camera, view in views.items() if view is None)
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
-        world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
-        base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
+        with self._monitor.watching("no transform"):
+            world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
+            base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
 
     def _view(self, camera: str, image_set: ImageSet, deadline: float) -> CameraView:
         message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
-        model = self._calibrations.model(camera)
-        image = pinhole_image(message, self._image_topics[camera], model)
+        with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
+            model = self._calibrations.model(camera)
+        with self._monitor.watching("unusable images", camera):
+            image = pinhole_image(message, self._image_topics[camera], model)
         times = exposure_ns, image_set.newest_stamp
-        cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
+        with self._monitor.watching("no transform", camera):
+            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
         return CameraView(image, model.K, cam_T_ref)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
@@ -242,21 +275,9 @@ class StreampetrNode(LifecycleNode):
         self._detections_publisher.publish(detection_array(header, boxes, detections, self._class_names))
         self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))
 
-    def _say_why_silent(self) -> None:
-        now = time.monotonic()
-        if now - self._last_set < _WATCH_SECONDS:
-            return
-        silent = [c for c in self._image_topics if now - self._last_image.get(c, -math.inf) > _WATCH_SECONDS]
-        remedy = "check the cameras, their topics, 'transport' and 'reliability'"
-        if len(silent) == len(self._image_topics):
-            self._problem(f"no set of images: no camera sends, such as {self._image_topics[silent[0]]}; {remedy}")
-        elif silent:
-            topics = ", ".join(self._image_topics[camera] for camera in silent)
-            self._problem(f"no set of images: none on {topics}; {remedy}")
-        else:
-            spread_ms = self._grouping.spread() / 1e6
-            remedy = "raise 'max_spread' or fix the cameras' clocks"
-            self._problem(f"no set of images: their stamps lie {spread_ms:.0f} ms apart; {remedy}")
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in counts.items()) or "none"
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ class Parameters:
     base_frame: str
     reference_frame: str
     fixed_frame: str
-    max_spread: float
+    max_wait: float
     transform_wait: float
     max_gap: float
     max_speed: float
@@ -37,6 +37,11 @@ class Parameters:
     realtime: bool
     score_threshold: float
     autostart: bool
+
+    @property
+    def smallest_set(self) -> int:
+        """Number of usable images that a set needs."""
+        return self.min_cameras or len(self.cameras) // 2 + 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ _DECLARATIONS = {
     "model": _Declaration("", "model file (.safetensors) that `streampetr convert` or `streampetr init` wrote"),
     "device": _Declaration("auto", "where the network runs: auto, cpu, cuda, cuda:1, ..."),
     "cameras": _Declaration(NUSCENES_CAMERAS, "camera names, in the order in which the model was trained"),
-    "min_cameras": _Declaration(0, "smallest number of usable images in a set; 0: all cameras", (0, 64)),
+    "min_cameras": _Declaration(0, "smallest number of usable images in a set; 0: more than half", (0, 64)),
     "image_topic": _Declaration("/{camera}/image_raw", "base topic of a camera's images; /compressed is appended"),
     "camera_info_topic": _Declaration("/{camera}/camera_info", "topic of a camera's CameraInfo"),
     "transport": _Declaration("compressed", f"how images come: {' or '.join(TRANSPORTS)}"),
@@ -59,9 +64,7 @@ _DECLARATIONS = {
     "base_frame": _Declaration("base_link", "frame in which detections are published"),
     "reference_frame": _Declaration("lidar_top", "frame in which the model was trained (nuScenes: the LiDAR)"),
     "fixed_frame": _Declaration("odom", "frame in which the vehicle moves smoothly"),
-    "max_spread": _Declaration(
-        0.06, "largest time between the exposures of one set, s; less than between sets", (0.0, 10.0)
-    ),
+    "max_wait": _Declaration(0.15, "how long a set waits for images that are overdue, s", (0.0, 10.0)),
     "transform_wait": _Declaration(0.5, "how long a set may wait for its transforms, s", (0.0, 10.0)),
     "max_gap": _Declaration(2.0, "the memory starts anew after this long without a set, s", (0.0, 60.0)),
     "max_speed": _Declaration(80.0, "the memory starts anew when the odometry moves faster, m/s", (0.0, 1000.0)),

@@ -64,7 +64,7 @@ def _told(measured: Measured, plan: Plan) -> str:
         f"peak memory     {measured.peak_mb:.0f} MiB of a rank, measured\n"
         f"step            {measured.step_time:.3f} s, of which {measured.data_wait:.3f} s waiting for data "
         f"(mean of {_MEASURED} steps)\n"
-        f"time            {_duration(epoch)} an epoch, {_duration(measured.step_time * plan.steps)} in all"
+        f"time            {duration(epoch)} an epoch, {duration(measured.step_time * plan.steps)} in all"
     )
 
 
@@ -77,7 +77,8 @@ def _parameters(model: nn.Module) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds in words, as hours and minutes or as minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -23,7 +24,7 @@ from training.losses.aux_head import AuxHead
 from training.losses.forward import TrainingModel
 from training.plan import Plan
 from training.pretrained import load_backbone
-from training.recipe import Recipe
+from training.recipe import Recipe, check_same_model
 from training.schedule import base_rate_of, learning_rate
 from training.truth import Truth
 
@@ -60,11 +61,11 @@ class Learner:
         """The weights that are worth saving: the average where there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def native(self, recipe: Recipe, source: str) -> Checkpoint:
-        """Return a native checkpoint of the weights, auxiliary head included."""
+    def native(self, recipe: Recipe, source: str, training: dict[str, Any]) -> Checkpoint:
+        """Return a native checkpoint of the weights, auxiliary head included; see `Checkpoint` for the last two."""
         state = self.best_knowledge.native_state()
         state = {key: value.detach().cpu() for key, value in state.items() if not key.endswith(_COUNTER)}
-        return Checkpoint(recipe.model, state, recipe.data.licence, source)
+        return Checkpoint(recipe.model, state, recipe.data.licence, source, training)
 
     def set_rates(self, step: int, plan: Plan) -> float:
         """Set the learning rate of every group for a step; return that of the modules without a multiplier."""
@@ -85,7 +86,7 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
     model = TrainingModel(detector, aux_head, recipe.loss, learns_batch_norm=options.batch_norm == "learned")
     if options.initial_checkpoint:
         given = load_checkpoint(options.initial_checkpoint)
-        _check_same_model(given, recipe)
+        check_same_model(given, options.initial_checkpoint, recipe)
         model.load_native_state(given.state)
         start = options.initial_checkpoint
     return model, start
@@ -129,15 +130,3 @@ def recompute_activations(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _COSTLY):
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
-
-
-def _check_same_model(given: Checkpoint, recipe: Recipe) -> None:
-    wanted, has = recipe.model.to_dict(), given.config.to_dict()
-    other = [
-        f"{key} {has[key]} instead of {wanted[key]}" for key in wanted if key != "name" and has[key] != wanted[key]
-    ]
-    if other:
-        raise StreampetrError(
-            f"{recipe.training.initial_checkpoint}: holds a model of another configuration ({'; '.join(other)}); "
-            "choose the recipe that it was trained with"
-        )

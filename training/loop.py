@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -16,6 +17,7 @@ from training.data.recipe_data import make_sampler, open_training_data, open_val
 from training.learner import Learner, build_learner, build_model
 from training.logs import Logs
 from training.plan import Plan, derive, describe
+from training.provenance import provenance
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.slots import gather_slots, scatter_slots
@@ -33,18 +35,29 @@ class Run:
     learner: Learner
     folder: RunFolder
     logs: Logs
+    provenance: dict[str, Any]  # what weights say of the run
     carried: list[Carried | None]  # of each micro-batch of this rank
     step: int = 0  # the next one
     best: float = math.inf  # the lowest validation loss so far
 
 
-def train(recipe: Recipe, fabric: Fabric, out: Path, resume: bool = False, stop_after: int | None = None) -> None:
-    """Train to the end of the schedule, or for `stop_after` steps in all, and leave the results in `out`.
+def train(
+    recipe: Recipe,
+    fabric: Fabric,
+    out: Path,
+    resume: bool = False,
+    stop_after: int | None = None,
+    hours: float = math.inf,
+) -> None:
+    """Train to the end of the schedule, and leave the results in `out`.
+
+    It ends earlier after `stop_after` steps in all, or `hours` after its start; then it can be resumed.
 
     Raises:
         StreampetrError: bad input, before the first step wherever it can be known by then; or a loss that is not
             finite.
     """
+    deadline = perf_counter() + 3600 * hours
     folder = RunFolder(out, fabric.is_global_zero)
     folder.check(resume)
     data = open_training_data(recipe)
@@ -57,7 +70,7 @@ def train(recipe: Recipe, fabric: Fabric, out: Path, resume: bool = False, stop_
     folder.begin(recipe, run.step)
     sampler = make_sampler(recipe, data, share, run.step)
     batches = load(data, sampler, recipe.data.workers, pin=fabric.device.type == "cuda")
-    _loop(run, batches, validation, min(plan.steps, stop_after or plan.steps))
+    _loop(run, batches, validation, min(plan.steps, stop_after or plan.steps), deadline)
 
 
 def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resume: bool) -> tuple[Run, str]:
@@ -66,14 +79,15 @@ def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resu
     model, start = build_model(recipe)
     learner = build_learner(recipe, plan, model, fabric)
     logs = Logs(folder, fabric, plan, is_scaled=recipe.training.precision == "fp16")
-    run = Run(recipe, plan, fabric, learner, folder, logs, [None] * plan.accumulation)
+    known = provenance(recipe, plan, fabric)
+    run = Run(recipe, plan, fabric, learner, folder, logs, known, [None] * plan.accumulation)
     if state is not None:
         _restore(run, state)
         start = f"step {run.step} of {folder.path}"
     return run, start
 
 
-def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | None, stop: int) -> None:
+def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | None, stop: int, deadline: float) -> None:
     plan, options = run.plan, run.recipe.training
     is_hidden = None if run.fabric.is_global_zero else True
     with tqdm(total=plan.steps, initial=run.step, desc=run.recipe.name, unit="step", disable=is_hidden) as progress:
@@ -85,6 +99,9 @@ def _loop(run: Run, batches: Iterator[tuple[Batch, ...]], validation: Data | Non
             progress.update()
             ends_epoch, ends_run = run.step % plan.steps_per_epoch == 0, run.step == stop
             if run.step % options.log_every_steps == 0 or ends_epoch or ends_run:
+                # One clock decides for all ranks.
+                ends_run |= run.fabric.broadcast(perf_counter() > deadline)
+                stop = run.step if ends_run else stop
                 progress.set_postfix(loss=f"{run.logs.write(run.step, rate):.4g}", refresh=False)
             if ends_epoch or ends_run:
                 _end_epoch(run, validation, ends_epoch, ends_run)
@@ -118,7 +135,8 @@ def _save(run: Run) -> None:
 
 
 def _weights(run: Run) -> Checkpoint:
-    return run.learner.native(run.recipe, f"recipe {run.recipe.name}, step {run.step}")
+    known = run.provenance | {"step": run.step}
+    return run.learner.native(run.recipe, f"recipe {run.recipe.name}, step {run.step} of {run.plan.steps}", known)
 
 
 def _state(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.config import ModelConfig, config_from_dict, find_config, load_config, read_with_bases
 from streampetr_core.convert import NUSCENES_LICENCE
 from streampetr_core.errors import StreampetrError
@@ -142,6 +143,19 @@ def recipe_from_dict(values: Mapping[str, Any], source: str) -> Recipe:
     if "model" in values:
         values["model"] = _model(values["model"], source)
     return _built(Recipe, values, "", source)
+
+
+def check_same_model(checkpoint: Checkpoint, path: str | Path, recipe: Recipe) -> None:
+    """Raise StreampetrError that lists what differs unless a checkpoint holds the model of a recipe."""
+    wanted, has = recipe.model.to_dict(), checkpoint.config.to_dict()
+    other = [
+        f"{key} {has[key]} instead of {wanted[key]}" for key in wanted if key != "name" and has[key] != wanted[key]
+    ]
+    if other:
+        raise StreampetrError(
+            f"{path}: holds a model of another configuration than recipe '{recipe.name}' ({'; '.join(other)}); choose "
+            "the recipe that it was trained with, such as recipe.yaml in the folder of its run"
+        )
 
 
 def _model(value: Any, source: str) -> ModelConfig:

@@ -21,6 +21,7 @@ from training.recipe import Recipe
 _RESUME, _RECIPE, _LOG = "resume.pt", "recipe.yaml", "log.jsonl"
 # What may differ when a run goes on: it changes neither the samples nor what is learned from them.
 _FREE = {
+    "model": ("name",),
     "data": ("dataroot", "train_infos", "val_infos", "workers", "licence"),
     "schedule": ("max_per_rank_batch",),
     "training": (

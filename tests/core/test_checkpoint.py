@@ -37,15 +37,16 @@ def test_a_detector_has_the_weights_of_its_checkpoint(path):
     torch.testing.assert_close(same.boxes, detector.step(make_frame(CONFIG), detector.fresh_memory())[0].boxes)
 
 
-def test_half_precision_files_become_float32(path, tmp_path):
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_files_become_float32(path, tmp_path, kind):
     checkpoint = load_checkpoint(path)
-    half = {name: value.half() for name, value in checkpoint.state.items()}
+    half = {name: value.to(kind) for name, value in checkpoint.state.items()}
     save_checkpoint(Checkpoint(CONFIG, half, "x", "y"), tmp_path / "half.safetensors")
     assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * path.stat().st_size
     loaded = load_checkpoint(tmp_path / "half.safetensors")
     assert {value.dtype for value in loaded.state.values()} == {torch.float32}
     name = "queries.reference_points"
-    torch.testing.assert_close(loaded.state[name], checkpoint.state[name], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(loaded.state[name], checkpoint.state[name], rtol=torch.finfo(kind).eps, atol=1e-4)
 
 
 def test_the_auxiliary_head_is_kept_in_the_file_and_not_asked_of_it(path, tmp_path):

@@ -101,12 +101,14 @@ def test_numbers_of_numpy_1_and_2_are_read(written, renamed, official, native, t
     assert convert_official(respelt).state.keys() == native.keys()
 
 
-def test_half_precision_becomes_float32(official, native, tmp_path):
-    half = {key: value.half() if value.is_floating_point() else value for key, value in official.items()}
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(official, native, tmp_path, kind):
+    """The constants of the model too, which are compared with those of the configuration."""
+    half = {key: value.to(kind) if value.is_floating_point() else value for key, value in official.items()}
     state = convert_official(saved(half, tmp_path)).state
     assert {value.dtype for value in state.values()} == {torch.float32}
     for name, value in native.items():
-        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(state[name], value, rtol=torch.finfo(kind).eps, atol=1e-6)
 
 
 def test_the_auxiliary_head_may_be_left_out(official, native, tmp_path):

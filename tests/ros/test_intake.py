@@ -66,7 +66,7 @@ def test_a_new_calibration_replaces_the_old_and_is_noticed():
     assert calibrations.update("a", _info(k=[0.0] * 9))
     with pytest.raises(StreampetrError, match="zero"):
         calibrations.model("a")
-    assert calibrations.missing() == ["/b/camera_info"]
+    assert calibrations.missing() == {"b": "/b/camera_info"}
 
 
 def test_throttled_log_repeats_a_text_only_after_its_period():

@@ -1,6 +1,5 @@
 """The node, live: real messages over DDS in, detections out; and what it says when they are wrong."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,20 +80,27 @@ def _drive(rig: Rig, start_ns: int, seconds: float, speed: float = 10.0) -> None
 
 
 def _warm_up(rig: Rig) -> None:
-    """Send sets, long before the test's own, until one comes through: then every topic is connected both ways."""
+    """Send sets, long before the test's own, until some come through: then every topic is connected both ways.
+
+    The node has then also learnt when the cameras expose.
+    """
     for attempt in range(100):
-        stamp = START - 1000 * SECOND + attempt * SECOND
+        start = START - 1000 * SECOND + attempt * SECOND
         for camera in CAMERAS:
             rig.send_info(camera)
-        _drive(rig, stamp, 0.1)
-        if rig.compressed["left"].get_subscription_count():
-            rig.send_set(stamp)
-        else:
-            for camera in CAMERAS:
-                rig.send_raw(camera, stamp, picture(0), "bgr8")
+        _drive(rig, start, 1.0)
+        for stamp in range(start, start + SECOND, SECOND // 4):
+            if rig.compressed["left"].get_subscription_count():
+                rig.send_set(stamp)
+            else:
+                rig.send_raw("left", stamp - EXPOSURE_LAG, picture(0), "bgr8")
+                rig.send_raw("right", stamp, picture(1), "bgr8")
         if spin_until(lambda: rig.detections, seconds=0.7):
             break
-    time.sleep(0.1)  # what is still on its way belongs to the warming up
+    count = -1
+    while count < len(rig.detections):  # what is still on its way belongs to the warming up
+        count = len(rig.detections)
+        time.sleep(0.5)
     rig.detections.clear()
 
 
@@ -152,10 +158,10 @@ def test_raw_images_of_any_encoding_and_a_wrong_one(live: tuple[Rig, StreampetrN
     rig.send_raw("left", START - EXPOSURE_LAG, picture(0), "bgr8")
     rig.send_raw("right", START, picture(1)[..., ::-1], "rgb8")
     assert spin_until(lambda: _sees(rig, START)), rig.logs
-    rig.send_raw("left", START + SECOND // 2, picture(0), "8UC3")
+    rig.send_raw("left", START + SECOND // 2 - EXPOSURE_LAG, picture(0), "8UC3")
     rig.send_raw("right", START + SECOND // 2, picture(1), "bgr8")
     assert spin_until(lambda: rig.logged("/left/image_raw: encoding '8UC3' is not supported")), rig.logs
-    rig.send_raw("left", START + SECOND, picture(0)[..., :1], "mono8")
+    rig.send_raw("left", START + SECOND - EXPOSURE_LAG, picture(0)[..., :1], "mono8")
     rig.send_raw("right", START + SECOND, picture(1), "bgr8")
     assert spin_until(lambda: _sees(rig, START + SECOND)), rig.logs
     assert not _sees(rig, START + SECOND // 2)
@@ -230,24 +236,6 @@ def test_a_clock_set_back_starts_a_new_scene(live: tuple[Rig, StreampetrNode]):
     rig.send_set(START + SECOND)
     assert spin_until(lambda: _sees(rig, START + SECOND)), rig.logs
     assert rig.logged("memory starts anew: time went back by")
-
-
-def test_silence_is_explained(live: tuple[Rig, StreampetrNode]):
-    rig, _ = live
-    stamps = itertools.count(START, SECOND // 100)
-
-    def left_sends_and(said: str, right_lag: int | None = None) -> bool:
-        stamp = next(stamps)
-        rig.send_jpeg("left", stamp, picture(0))
-        if right_lag is not None:
-            rig.send_jpeg("right", stamp - right_lag, picture(1))
-        return rig.logged(said)
-
-    only_right = "no set of images: none on /right/image_raw/compressed;"
-    assert spin_until(lambda: left_sends_and(only_right)), rig.logs
-    apart = "stamps lie 500 ms apart; raise 'max_spread'"
-    assert spin_until(lambda: left_sends_and(apart, right_lag=SECOND // 2)), rig.logs
-    assert spin_until(lambda: rig.logged("no set of images: no camera sends, such as /left/image_raw")), rig.logs
 
 
 def test_only_the_threshold_may_change_while_configured(live: tuple[Rig, StreampetrNode]):

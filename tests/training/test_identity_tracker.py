@@ -15,7 +15,7 @@ from training.data.infos import Keyframe, Objects3D, Pose
 from training.data.source import open_split
 from training.data.tables import open_tables
 from training.evaluation.greedy_tracker import TRACKED_CLASSES, TrackedFrame, frames_of
-from training.evaluation.identity_tracker import KeyframeTracker, track_results
+from training.evaluation.identity_tracker import Identities, KeyframeTracker, track_results
 from training.evaluation.results import META, frame_tracks, write_json
 from training.evaluation.tracking_eval import evaluate_tracks
 from training.synth import WorldOptions, write_world
@@ -48,7 +48,7 @@ def truth(tables, is_seen=lambda row: True):
 
 def test_the_devkit_finds_our_tracks_of_the_truth_as_good_as_the_true_ones(world, tmp_path):
     """From their first sight to their last: the devkit, too, fills the gaps in the tracks that it compares with."""
-    root, tables, infos = world
+    _, tables, infos = world
     spans: dict[str, list[int]] = {}
     for row in tables.sample_annotation:
         if row["num_lidar_pts"]:
@@ -67,7 +67,7 @@ def test_the_devkit_finds_our_tracks_of_the_truth_as_good_as_the_true_ones(world
     summaries = []
     for name, tracks in (("ours", ours), ("true", true_ids)):
         write_json(tmp_path / name, {"meta": META, "results": tracks})
-        summaries.append(evaluate_tracks(tmp_path / name, root, "v1.0-synth", "synth_val", tmp_path / "metrics"))
+        summaries.append(evaluate_tracks(tmp_path / name, tables, "synth_val", tmp_path / "metrics"))
     for metric in ("amota", "amotp", "ids", "frag", "tp", "fp", "fn"):
         assert summaries[0][metric] == summaries[1][metric]
     assert summaries[0]["ids"] == 0
@@ -105,14 +105,30 @@ def test_far_from_the_origin_of_the_world_nothing_changes(world):
     assert ids[0] == ids[1]
 
 
+CAR = {
+    "sample_token": "", "translation": [0.0, 0.0, 1.0], "size": [2.0, 4.0, 1.5], "rotation": [1.0, 0.0, 0.0, 0.0],
+    "velocity": [0.0, 0.0], "detection_name": "car", "detection_score": 0.9,
+}  # fmt: skip
+
+
 def test_ids_begin_anew_with_every_scene():
-    one = {
-        "sample_token": "", "translation": [0.0, 0.0, 1.0], "size": [2.0, 4.0, 1.5], "rotation": [1.0, 0.0, 0.0, 0.0],
-        "velocity": [0.0, 0.0], "detection_name": "car", "detection_score": 0.9,
-    }  # fmt: skip
     frames = [TrackedFrame("a", 0.0, True), TrackedFrame("b", 0.5, False), TrackedFrame("c", 0.5, True)]
-    found = track_results(frames, {"a": [one], "b": [one, one | {"detection_name": "barrier"}], "c": [one]}, 0.25)
+    found = track_results(frames, {"a": [CAR], "b": [CAR, CAR | {"detection_name": "barrier"}], "c": [CAR]}, 0.25)
     assert [[entry["tracking_id"] for entry in found[token]] for token in "abc"] == [["1"], ["1"], ["1"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "admitted", "ids"), [(4, [2, 0], ["1", "1"]), (5, [2, 0], ["1", "2"]), (4, None, "12")]
+)
+def test_queries_beside_a_results_file_carry_ids_on(query, admitted, ids):
+    """The class changes for good, which distance alone would not follow; a query's weaker class is no track."""
+    frames = [TrackedFrame("a", 0.0, True), TrackedFrame("b", 0.5, False)]
+    bus, weak = CAR | {"detection_name": "bus"}, CAR | {"detection_name": "truck", "detection_score": 0.3}
+    detections = {"a": [CAR | {"detection_name": "barrier"}, CAR, weak], "b": [bus, weak]}
+    queries = {"a": [3, 2, 2], "b": [query, query]}
+    known = {} if admitted is None else dict.fromkeys("ab", admitted)
+    found = track_results(frames, detections, 0.25, Identities(4, 4, queries, known))
+    assert [entry["tracking_id"] for token in "ab" for entry in found[token]] == list(ids)
 
 
 def keyframe(time, x):
@@ -138,7 +154,7 @@ def test_keyframes_bring_their_own_motion_and_results_lie_in_the_world():
     tracker, ids = KeyframeTracker(MODEL), []
     for time, x in ((0.0, 0.0), (0.5, 10.0), (1.0, 20.0)):
         frame = keyframe(time, x)
-        tracks = tracker.step(detection(frame, [15.0, 3.0, 1.0], 0, 5), None, frame, is_first=time == 0)
+        tracks = tracker.step(detection(frame, [15.0, 3.0, 1.0], 0, 5), None, frame)
         (entry,) = frame_tracks(tracks, frame, MODEL.class_names)
         assert entry["translation"] == pytest.approx([15.0, 3.0, 1.0], abs=1e-4)
         assert (entry["sample_token"], entry["size"]) == (frame.token, pytest.approx([1.9, 4.6, 1.6]))
@@ -155,8 +171,8 @@ def test_queries_that_were_admitted_carry_ids_on_in_keyframes_too():
 
     def ids_with_query(query):
         tracker = KeyframeTracker(MODEL)
-        before = tracker.step(car, admitted_K, first, is_first=True)
-        after = tracker.step(replace(truck, queries_D=torch.tensor([query])), admitted_K, second, is_first=False)
+        before = tracker.step(car, admitted_K, first)
+        after = tracker.step(replace(truck, queries_D=torch.tensor([query])), admitted_K, second)
         return before.ids_T.tolist() + after.ids_T.tolist()
 
     assert ids_with_query(MODEL.num_learned) == [1, 1]
@@ -166,7 +182,7 @@ def test_queries_that_were_admitted_carry_ids_on_in_keyframes_too():
 def test_classes_that_nuscenes_does_not_track_and_a_new_scene():
     tracker, frame = KeyframeTracker(MODEL), keyframe(0.0, 0.0)
     barrier = MODEL.class_names.index("barrier")
-    assert len(tracker.step(detection(frame, [5.0, 0, 0], barrier, 0), None, frame, is_first=True)) == 0
+    assert len(tracker.step(detection(frame, [5.0, 0, 0], barrier, 0), None, frame)) == 0
     for _ in range(2):
-        tracks = tracker.step(detection(frame, [5.0, 0, 0], 0, 0), None, frame, is_first=True)
+        tracks = tracker.step(detection(frame, [5.0, 0, 0], 0, 0), None, frame)
         assert tracks.ids_T.tolist() == [1]

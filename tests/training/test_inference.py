@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from streampetr_core.config import NUSCENES_CLASSES
@@ -18,6 +19,7 @@ from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from tests.core.models import lively_detector, tiny_config
 from tests.training import golden
 from training.commands import test as command
+from training.commands import track as track_command
 from training.data.images import read_image
 from training.data.infos import CAMERAS, Infos
 from training.data.infos_file import save_infos
@@ -61,7 +63,7 @@ def find(infos, root, checkpoint, **options):
     """Return the detections of every sample, bit for bit the same on every call."""
     output = infer(infos, root, InferenceConfig(checkpoint, device="cpu", threads=1, **options))
     pairs = zip(infos, output.frames, strict=True)
-    return [frame_results(frame.detections, keyframe, output.class_names) for keyframe, frame in pairs]
+    return [frame_results(frame.detections, keyframe, output.model.class_names) for keyframe, frame in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -164,24 +166,104 @@ def test_the_order_of_classes_is_the_checkpoints_own(infos, root, found, tmp_pat
     assert turn[best[0]] == best[1]
 
 
-def run(root, checkpoint, out, *options):
-    golden.run_command(command, root, "--checkpoint", checkpoint, "--out", out, "--device", "cpu", *options)
+def write_recipe(path, data=None, **model):
+    content = {"model": replace(MODEL, **model).to_dict(), "schedule": {"epochs": 1}, "data": data or {}}
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
-def test_two_processes_write_the_same_bytes_as_one(root, checkpoint, tmp_path, capsys):
-    tracked = ("--eval", "bbox", "track", "--tracker", "identity", "--threads", 1)
-    run(root, checkpoint, tmp_path / "one", *tracked)
+@pytest.fixture
+def recipe(tmp_path):
+    return write_recipe(tmp_path / "mine.yaml")
+
+
+def run(recipe, checkpoint, out, *options):
+    golden.run_command(command, recipe, "--checkpoint", checkpoint, "--out", out, "--device", "cpu", *options)
+
+
+def on_tables(root):
+    return ("--dataroot", root, "--version", "v1.0-synth")
+
+
+def test_two_processes_write_the_same_bytes_as_one(recipe, root, checkpoint, tmp_path, capsys):
+    options = (*on_tables(root), "--eval", "bbox", "track", "--tracker", "identity", "--threads", 1)
+    run(recipe, checkpoint, tmp_path / "one", *options)
     printed = capsys.readouterr().out
     assert "mAP 0.0" in printed and "AMOTA" in printed
-    run(root, checkpoint, tmp_path / "two", *tracked, "--format-only", "--jobs", 2)
-    for name in ("results_nusc.json", "tracking_result.json"):
+    run(recipe, checkpoint, tmp_path / "two", *options, "--format-only", "--jobs", 2)
+    results = {"results_nusc.json", "identities.json", "tracking_result.json"}
+    for name in results:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     written = {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*.json")}
     metrics = {"metrics_summary.json", "metrics_details.json"}
-    results = {"results_nusc.json", "tracking_result.json"}
     assert written >= results | metrics | {f"tracking_metrics/{name}" for name in metrics}
     check_tracks(read_results(tmp_path / "one" / "tracking_result.json"))
     assert json.loads((tmp_path / "one" / "tracking_result.json").read_text())["meta"]["use_camera"]
+
+
+def test_the_recipe_says_where_its_validation_data_is(root, checkpoint, infos, tmp_path):
+    (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
+    recipe = write_recipe(tmp_path / "mine.yaml", data={"dataroot": str(root), "val_infos": str(path)})
+    run(recipe, checkpoint, tmp_path / "out", "--format-only")
+    assert tuple(read_results(tmp_path / "out" / "results_nusc.json")) == infos.tokens
+    run(recipe, checkpoint, tmp_path / "again", "--format-only", *on_tables(root))
+    results = [(tmp_path / out / "results_nusc.json").read_bytes() for out in ("out", "again")]
+    assert results[0] == results[1]
+    elsewhere = write_recipe(tmp_path / "other.yaml", data={"dataroot": str(tmp_path / "gone")})
+    with pytest.raises(StreampetrError, match="gone: no such folder; say where the data is with --dataroot"):
+        run(elsewhere, checkpoint, tmp_path / "out")
+    with pytest.raises(StreampetrError, match="infos_v1.0-trainval_val.npz: no such info file"):
+        run(elsewhere, checkpoint, tmp_path / "out", "--dataroot", root)
+
+
+def test_rendered_scenes_cannot_be_evaluated_but_a_written_world_can(root, checkpoint, tmp_path):
+    recipe = write_recipe(tmp_path / "mine.yaml", data={"synthetic": {"scenes": 2}})
+    with pytest.raises(StreampetrError, match=r"rendered on the fly.*`streampetr synth`.*--dataroot"):
+        run(recipe, checkpoint, tmp_path / "out")
+    run(recipe, checkpoint, tmp_path / "out", "--format-only", "--dataroot", root)
+    assert len(read_results(tmp_path / "out" / "results_nusc.json")) == 6
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_what_differs(root, checkpoint, tmp_path):
+    recipe = write_recipe(tmp_path / "mine.yaml", num_layers=3, max_detections=100)
+    message = (
+        r"tiny\.safetensors: holds a model of another configuration than recipe 'mine' \(num_layers 2 instead of 3; max"
+    )
+    with pytest.raises(StreampetrError, match=message):
+        run(recipe, checkpoint, tmp_path / "out", *on_tables(root))
+    assert not (tmp_path / "out").exists()
+
+
+def track_again(folder, infos_path, *options):
+    golden.run_command(
+        track_command, folder / "results_nusc.json", "--infos", infos_path, "--method", "identity", *options
+    )
+    return read_results(folder / "tracking_result.json")
+
+
+def test_identities_are_those_of_the_results_beside_them(recipe, root, checkpoint, tmp_path, capsys):
+    (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
+    out = tmp_path / "out"
+    run(recipe, checkpoint, out, *on_tables(root), "--format-only")
+    content = json.loads((out / "identities.json").read_text())
+    for token, entries in read_results(out / "results_nusc.json").items():
+        boxes = {}
+        for query, entry in zip(content["queries"][token], entries, strict=True):
+            assert boxes.setdefault(query, entry["translation"]) == entry["translation"]
+        assert 1 < len(boxes) < len(entries)
+        assert len(set(content["admitted"][token])) == MODEL.num_admitted
+    check_tracks(track_again(out, path))
+    assert "queries: " in capsys.readouterr().out
+    other = content | {"queries": {token: queries[1:] for token, queries in content["queries"].items()}}
+    (out / "identities.json").write_text(json.dumps(other))
+    with pytest.raises(StreampetrError, match="queries of other results than those beside it"):
+        track_again(out, path)
+    (out / "identities.json").write_text("[]")
+    with pytest.raises(StreampetrError, match="not what `streampetr test` writes"):
+        track_again(out, path)
+    (out / "identities.json").unlink()
+    check_tracks(track_again(out, path))
+    assert "distance alone decides" in capsys.readouterr().out
 
 
 def check_tracks(tracks):
@@ -194,17 +276,20 @@ def check_tracks(tracks):
 
 
 @pytest.mark.parametrize("tracker", ["greedy", "hungarian"])
-def test_the_published_trackers_work_on_an_info_file_too(root, checkpoint, tmp_path, tracker):
+def test_the_published_trackers_work_on_an_info_file_too(recipe, root, checkpoint, tmp_path, tracker):
     (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
-    options = ("--dataroot", root, "--eval", "track", "--tracker", tracker, "--format-only", "--no-memory")
-    run(path, checkpoint, tmp_path / "out", *options)
+    options = ("--infos", path, "--dataroot", root, "--eval", "track", "--tracker", tracker, "--format-only")
+    run(recipe, checkpoint, tmp_path / "out", *options, "--no-memory")
     check_tracks(read_results(tmp_path / "out" / "tracking_result.json"))
+    assert json.loads((tmp_path / "out" / "identities.json").read_text())["admitted"] == {}
 
 
 def test_classes_that_the_data_does_not_know_are_named(root, tmp_path):
-    trams = save_lively(tmp_path / "trams.safetensors", class_names=("tram", *NUSCENES_CLASSES[1:]))
+    classes = ("tram", *NUSCENES_CLASSES[1:])
+    trams = save_lively(tmp_path / "trams.safetensors", class_names=classes)
+    recipe = write_recipe(tmp_path / "trams.yaml", class_names=classes)
     with pytest.raises(StreampetrError, match="classes tram are none of the info file's"):
-        run(root, trams, tmp_path / "out")
+        run(recipe, trams, tmp_path / "out", *on_tables(root))
 
 
 @pytest.mark.parametrize(
@@ -218,43 +303,45 @@ def test_classes_that_the_data_does_not_know_are_named(root, tmp_path):
         (("--threads", 0), "--threads 0: give 1 or more"),
     ],
 )
-def test_bad_options_are_named(root, checkpoint, tmp_path, options, message):
+def test_bad_options_are_named(recipe, root, checkpoint, tmp_path, options, message):
     with pytest.raises(StreampetrError, match=message):
-        run(root, checkpoint, tmp_path / "out", *options)
+        run(recipe, checkpoint, tmp_path / "out", *on_tables(root), *options)
 
 
-def test_bad_files_are_named(root, checkpoint, tmp_path):
+def test_bad_files_are_named(recipe, root, checkpoint, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StreampetrError, match=r"file/out: cannot be written \(Not a directory\); choose another"):
-        run(root, checkpoint, tmp_path / "file" / "out")
+        run(recipe, checkpoint, tmp_path / "file" / "out")
     with pytest.raises(StreampetrError, match="no such model file"):
-        run(root, tmp_path / "none.safetensors", tmp_path / "out")
-    with pytest.raises(StreampetrError, match="which version. it holds no nuScenes tables"):
-        run(tmp_path, checkpoint, tmp_path / "out")
+        run(recipe, tmp_path / "none.safetensors", tmp_path / "out")
+    with pytest.raises(StreampetrError, match="no recipe 'none'; there are "):
+        run("none", checkpoint, tmp_path / "out")
+    with pytest.raises(StreampetrError, match="which --version. there is no <version>/scene.json below it"):
+        run(recipe, checkpoint, tmp_path / "out", "--dataroot", tmp_path, "--split", "val")
     with pytest.raises(StreampetrError, match="no such info file"):
-        run(tmp_path / "infos.npz", checkpoint, tmp_path / "out")
+        run(recipe, checkpoint, tmp_path / "out", "--infos", tmp_path / "infos.npz")
     (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
     with pytest.raises(StreampetrError, match="its split is 'synth_val', not 'train'; give the info file of 'train'"):
-        run(path, checkpoint, tmp_path / "out", "--dataroot", root, "--split", "train")
+        run(recipe, checkpoint, tmp_path / "out", "--infos", path, "--dataroot", root, "--split", "train")
     with pytest.raises(StreampetrError, match="no nuScenes tables of version 'v1.0-synth' here"):
-        run(path, checkpoint, tmp_path / "out")
+        run(recipe, checkpoint, tmp_path / "out", "--infos", path)
     with pytest.raises(StreampetrError, match=r"CAM_FRONT.*no such image, and 35 more are missing; check dataroot"):
-        run(path, checkpoint, tmp_path / "out", "--format-only")
+        run(recipe, checkpoint, tmp_path / "out", "--infos", path, "--format-only")
 
 
-def test_without_annotations_only_results_are_written(root, checkpoint, infos, tmp_path):
+def test_without_annotations_only_results_are_written(recipe, root, checkpoint, infos, tmp_path):
     path = tmp_path / "infos" / "test.npz"
     save_infos(Infos(replace(infos.header, annotated=False), infos.columns), path)
-    with pytest.raises(StreampetrError, match=r"test\.npz: has no annotations to evaluate against; use --format-only"):
-        run(path, checkpoint, tmp_path / "out", "--dataroot", root)
-    run(path, checkpoint, tmp_path / "out", "--dataroot", root, "--format-only")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results_nusc.json"]
+    with pytest.raises(StreampetrError, match="'synth_val' of v1.0-synth has no annotations.*use --format-only"):
+        run(recipe, checkpoint, tmp_path / "out", "--infos", path, "--dataroot", root)
+    run(recipe, checkpoint, tmp_path / "out", "--infos", path, "--dataroot", root, "--format-only")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results_nusc.json", "identities.json"}
 
 
-def test_a_damaged_image_stops_all_processes(root, checkpoint, tmp_path):
+def test_a_damaged_image_stops_all_processes(recipe, root, checkpoint, tmp_path):
     spoilt = tmp_path / "spoilt"
     shutil.copytree(root, spoilt)
     image = sorted((spoilt / "samples" / "CAM_BACK").iterdir())[-1]
     image.write_bytes(image.read_bytes()[:500])
     with pytest.raises(StreampetrError, match=f"{image.name}: a damaged image"):
-        run(spoilt, checkpoint, tmp_path / "out", "--jobs", 2)
+        run(recipe, checkpoint, tmp_path / "out", *on_tables(spoilt), "--jobs", 2)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import torch
 from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
 from tests.training import tiny, tiny_set
+from training import loop
 from training.fabric import make_fabric
+from training.loop import run_step as loop_step
 from training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +63,24 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, 
     assert losses(resumed) == losses(straight)
     weights = [load_checkpoint(tmp_path / name / "latest.safetensors").state for name in ("straight", "resumed")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_run_whose_time_is_up_can_go_on(tiny_root, tmp_path):
+    recipe = tiny_set.recipe(tiny_root)
+    assert len(run(recipe, tmp_path / "run", hours=0.0)) == 1
+    resumed = run(recipe, tmp_path / "run", resume=True, stop_after=3)
+    assert losses(resumed) == losses(run(recipe, tmp_path / "straight", stop_after=3))
+
+
+def test_a_run_is_saved_between_the_ends_of_epochs(tiny_root, tmp_path):
+    recipe = tiny_set.recipe(tiny_root, training={"save_every_steps": 2, "save_every_epochs": 9})
+    with pytest.raises(ZeroDivisionError), pytest.MonkeyPatch.context() as patch:
+        # The step after the second save dies, as a machine does.
+        steps = iter(range(100))
+        patch.setattr(loop, "run_step", lambda *args: loop_step(*args) if next(steps) < 3 else 1 / 0)
+        run(recipe, tmp_path / "run")
+    resumed = run(recipe, tmp_path / "run", resume=True, stop_after=4)
+    assert losses(resumed) == losses(run(recipe, tmp_path / "straight", stop_after=4))
 
 
 def test_resuming_goes_on_with_another_number_of_micro_batches(tiny_root, tmp_path):
@@ -151,6 +172,17 @@ def test_bad_input_is_found_before_training_starts(tiny_root, tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_stops_training_with_one_line(tiny_root, tmp_path, workers):
+    """Whoever reads it: in a worker process PyTorch would wrap it into a page of traceback."""
+    copy = Path(shutil.copytree(tiny_root, tmp_path / "copy"))
+    for image in (copy / "samples" / "CAM_BACK").iterdir():
+        image.write_bytes(image.read_bytes()[:50])
+    with pytest.raises(StreampetrError, match=r"\.png: a damaged image \(50 bytes\); unpack") as caught:
+        run(tiny_set.recipe(copy, data={"workers": workers}), tmp_path / "run", stop_after=1)
+    assert "\n" not in str(caught.value)
+
+
 def test_checkpoints_and_folders_of_other_runs_are_refused(tiny_root, tmp_path):
     recipe = tiny_set.recipe(tiny_root)
     with pytest.raises(StreampetrError, match="holds no run to resume"):
@@ -158,13 +190,16 @@ def test_checkpoints_and_folders_of_other_runs_are_refused(tiny_root, tmp_path):
     run(recipe, tmp_path / "run", stop_after=1)
     with pytest.raises(StreampetrError, match="holds a run already; go on with --resume"):
         run(recipe, tmp_path / "run")
+    renamed = tiny_set.values(tiny_root)
+    renamed["model"] = {**tiny_set.MODEL, "name": "other"}
+    assert len(run(tiny_set.recipe_from_dict(renamed, "other"), tmp_path / "run", resume=True, stop_after=1)) == 1
     longer = tiny_set.recipe(tiny_root, schedule={"epochs": 9})
     with pytest.raises(StreampetrError, match=r"other values of schedule\.epochs"):
         run(longer, tmp_path / "run", resume=True)
     weights = str(tmp_path / "run" / "latest.safetensors")
     other = tiny_set.values(tiny_root, training={"initial_checkpoint": weights})
     other["model"] = {**tiny_set.MODEL, "num_layers": 3}
-    with pytest.raises(StreampetrError, match=r"another configuration \(num_layers 2 instead of 3\)"):
+    with pytest.raises(StreampetrError, match=r"than recipe 'tiny' \(num_layers 2 instead of 3\)"):
         run(tiny_set.recipe_from_dict(other, "other"), tmp_path / "other")
     again = tiny_set.recipe(tiny_root, training={"initial_checkpoint": weights})
     assert run(again, tmp_path / "again", stop_after=1)[0]["loss"] > 0

@@ -195,6 +195,7 @@ BAD_TABLES = {
     "dangling pose": ("sample_data", unlink("ego_pose_token"), "points to ego_pose 'nowhere'"),
     "dangling calibration": ("sample_data", unlink("calibrated_sensor_token"), "calibrated_sensor 'nowhere'"),
     "dangling category": ("instance", unlink("category_token"), "instance '.*category_token points to category"),
+    "dangling keyframe": ("sample", unlink("next"), "sample '.*' points to sample 'nowhere'"),
     "dangling neighbour": ("sample_annotation", unlink("next"), "sample_annotation '.*' or a neighbour .*'nowhere'"),
     "missing camera": ("sample_data", drop_camera, "has no keyframe of CAM_BACK"),
     "no intrinsics": (

@@ -145,7 +145,7 @@ def test_the_truth_is_a_perfect_track(world, tmp_path):
                 | {"tracking_name": names[name], "tracking_score": 0.9}
             )
     write_json(tmp_path / "tracks.json", {"meta": META, "results": results})
-    summary = evaluate_tracks(tmp_path / "tracks.json", root, VERSION, SPLIT, tmp_path / "metrics")
+    summary = evaluate_tracks(tmp_path / "tracks.json", tables, SPLIT, tmp_path / "metrics")
     labels = summary["label_metrics"]
     assert [labels["amota"][name] for name in ("car", "pedestrian", "truck")] == pytest.approx([1.0] * 3)
     assert tracking_table(summary).splitlines()[0].split()[:2] == ["class", "AMOTA"]

@@ -38,7 +38,7 @@ def test_where_several_are_meant_the_choice_is_asked_for(mini, tmp_path):
     root = tmp_path / "both"
     shutil.copytree(mini, root)
     shutil.copytree(root / "v1.0-mini", root / "v1.0-own")
-    with pytest.raises(StreampetrError, match="which version. choose one with --version: v1.0-mini, v1.0-own"):
+    with pytest.raises(StreampetrError, match="which --version. there are: v1.0-mini, v1.0-own"):
         open_split(root)
     names = [scene["name"] for scene in json.loads((root / "v1.0-own" / "scene.json").read_text())]
     (root / "v1.0-own" / "splits.json").write_text(json.dumps({"one": names[:1], "other": names[1:], "empty": []}))

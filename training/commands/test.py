@@ -1,39 +1,47 @@
-"""Run a checkpoint over a split and say how good it is: mAP and NDS, or AMOTA for tracks.
+"""Run a checkpoint over the validation split of a recipe: mAP and NDS, or AMOTA for tracks.
 
-DATA is an info file of `streampetr prepare`, an official nuscenes2d_temporal_infos_*.pkl, or a nuScenes-format root,
-which is then prepared on the fly. OUT receives results_nusc.json in nuScenes' own format, metrics_summary.json and
+RECIPE is the name of a recipe that ships with the package, or a YAML file, such as the recipe.yaml of a run. It says of
+which model the checkpoint must be, and where the data is. --dataroot gives another root, with the recipe's info file in
+it; --version and --split name tables to be read instead of an info file; --infos names another info file, which may be
+an official nuscenes2d_temporal_infos_*.pkl.
+
+OUT receives results_nusc.json in nuScenes' own format, identities.json for `streampetr track`, metrics_summary.json and
 metrics_details.json; with --eval track also tracking_result.json and the folder tracking_metrics.
 
 Trackers: 'greedy' is the published one, 'hungarian' its other option, 'identity' follows the detector's own queries.
 
 Example:
-  streampetr test data/nuscenes/infos/infos_v1.0-trainval_val.npz --checkpoint weights/r50.safetensors --out out/val
-  streampetr test out/world --checkpoint weights/small.safetensors --eval bbox track --tracker identity --jobs 2
-  streampetr test data/nuscenes --version v1.0-test --checkpoint weights/r50.safetensors --format-only
+  streampetr test r50_704_428q_nui_60e --checkpoint weights/r50.safetensors --out out/val
+  streampetr test synthetic_demo --checkpoint weights/small.safetensors --dataroot out/world --eval bbox track
+  streampetr test r50_704_428q_nui_60e --checkpoint weights/r50.safetensors --version v1.0-test --format-only
 """
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streampetr_core.errors import StreampetrError
 
 if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
+
     from training.data.infos import Infos
     from training.evaluation.inference import InferenceConfig, SplitOutput
     from training.evaluation.results import Entry
 
 TRACKERS = ("greedy", "hungarian", "identity")
+RESULTS, TRACKS = "results_nusc.json", "tracking_result.json"
 _MOST_JOBS = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `streampetr test`."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="info file, or folder of a nuScenes-format data set")
+    parser.add_argument("recipe", metavar="RECIPE", help="name of a shipped recipe, or a YAML file")
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights file (.safetensors)")
-    parser.add_argument("--dataroot", type=Path, help="folder of images and tables (default: from where DATA is)")
-    parser.add_argument("--version", help="of the tables, where a root holds several")
-    parser.add_argument("--split", help="default: the one that is meant for evaluation")
+    parser.add_argument("--dataroot", type=Path, help="folder of images and tables, instead of the recipe's")
+    parser.add_argument("--version", help="read these tables instead of an info file")
+    parser.add_argument("--split", help="of the tables (default: the one that is meant for evaluation)")
+    parser.add_argument("--infos", type=Path, help="info file; --dataroot is by default the folder above its own")
     parser.add_argument("--out", type=Path, default=Path("out/test"), help="folder to write (default: %(default)s)")
     parser.add_argument("--eval", nargs="+", choices=("bbox", "track"), default=["bbox"], help="default: bbox")
     parser.add_argument("--tracker", choices=TRACKERS, default=TRACKERS[0], help="default: %(default)s")
@@ -50,32 +58,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write results, print tables."""
-    from training.data.source import open_split
+    from streampetr_core.checkpoint import load_checkpoint
+    from training.data.source import open_validation_split
+    from training.data.tables import open_tables
     from training.evaluation.inference import infer
-    from training.evaluation.results import frame_results, write_json, write_results
+    from training.recipe import check_same_model, load_recipe
 
-    config = _config(args)
+    config, recipe = _config(args), load_recipe(args.recipe)
+    check_same_model(load_checkpoint(args.checkpoint), args.checkpoint, recipe)
     _check_writable(args.out)
-    infos, dataroot = open_split(args.data, args.dataroot, args.version, args.split)
+    infos, dataroot = open_validation_split(recipe, args.dataroot, args.infos, args.version, args.split)
     if not args.format_only:
         _check_evaluable(args, infos, dataroot)
     output = infer(infos, dataroot, config)
-    pairs = zip(infos, output.frames, strict=True)
-    detections = {
-        keyframe.token: frame_results(frame.detections, keyframe, output.class_names) for keyframe, frame in pairs
-    }
-    path = args.out / "results_nusc.json"
-    write_results(path, detections)
-    print(f"wrote {path}: {sum(map(len, detections.values()))} boxes in {len(detections)} samples")
-    if "bbox" in args.eval and not args.format_only:
-        _evaluate_detections(path, dataroot, infos)
+    detections = _write_detections(args.out, infos, output)
     if "track" in args.eval:
-        path = args.out / "tracking_result.json"
-        tracks = _track(args.tracker, infos, output, detections)
-        write_json(path, tracks)
-        print(f"wrote {path}: {sum(map(len, tracks['results'].values()))} boxes of tracks in {len(infos)} samples")
-        if not args.format_only:
-            _evaluate_tracks(path, dataroot, infos)
+        _write_tracks(args, infos, output, detections)
+    if not args.format_only:
+        _evaluate(args, open_tables(dataroot, infos.header.version), infos.header.split)
 
 
 def _config(args: argparse.Namespace) -> "InferenceConfig":
@@ -93,7 +93,6 @@ def _config(args: argparse.Namespace) -> "InferenceConfig":
         args.pixels,
         use_memory=not args.no_memory,
         dropped_cameras=tuple(args.drop_cameras),
-        track="track" in args.eval and args.tracker == "identity",
         device=args.device,
         jobs=jobs,
         threads=args.threads,
@@ -114,44 +113,61 @@ def _check_writable(out: Path) -> None:
 
 
 def _check_evaluable(args: argparse.Namespace, infos: "Infos", dataroot: Path) -> None:
-    from training.data.tables import check_version
+    from training.data.tables import choose_version
     from training.evaluation.tracking_eval import load_evaluator
 
-    if not infos.header.annotated:
-        raise StreampetrError(f"{args.data}: has no annotations to evaluate against; use --format-only")
-    check_version(dataroot, infos.header.version)
+    header = infos.header
+    if not header.annotated:
+        raise StreampetrError(
+            f"split '{header.split}' of {header.version} has no annotations to evaluate against; use --format-only"
+        )
+    choose_version(dataroot, header.version)
     if "track" in args.eval:
         load_evaluator()
 
 
-def _evaluate_detections(path: Path, dataroot: Path, infos: "Infos") -> None:
-    from training.data.tables import open_tables
-    from training.evaluation.detection import detection_table, evaluate_detections
+def _write_detections(out: Path, infos: "Infos", output: "SplitOutput") -> "dict[str, list[Entry]]":
+    """Write and return the detections by sample token, and write beside them which queries made them."""
+    from dataclasses import asdict
 
-    tables = open_tables(dataroot, infos.header.version)
-    print(detection_table(evaluate_detections(path, tables, infos.header.split, path.parent)))
+    from training.evaluation.identity_tracker import IDENTITIES, Identities
+    from training.evaluation.results import frame_queries, frame_results, write_json, write_results
+
+    model, detections, queries, admitted = output.model, {}, {}, {}
+    for keyframe, frame in zip(infos, output.frames, strict=True):
+        detections[keyframe.token] = frame_results(frame.detections, keyframe, model.class_names)
+        queries[keyframe.token] = frame_queries(frame.detections, keyframe, model.class_names)
+        if frame.admitted_K is not None:
+            admitted[keyframe.token] = frame.admitted_K.tolist()
+    write_json(out / IDENTITIES, asdict(Identities(model.num_learned, model.num_propagated, queries, admitted)))
+    write_results(out / RESULTS, detections)
+    print(f"wrote {out / RESULTS}: {sum(map(len, detections.values()))} boxes in {len(detections)} samples")
+    return detections
 
 
-def _track(tracker: str, infos: "Infos", output: "SplitOutput", detections: "dict[str, list[Entry]]") -> dict[str, Any]:
-    """Return the content of a tracking file."""
+def _write_tracks(
+    args: argparse.Namespace, infos: "Infos", output: "SplitOutput", detections: "dict[str, list[Entry]]"
+) -> None:
     from training.evaluation import greedy_tracker, results
+    from training.evaluation.identity_tracker import KeyframeTracker
 
-    if tracker == "identity":
-        pairs = zip(infos, output.frames, strict=True)
-        tracks = {
-            keyframe.token: results.frame_tracks(frame.tracks, keyframe, output.class_names)
-            for keyframe, frame in pairs
-        }
-        return {"meta": results.META, "results": tracks}
-    config = greedy_tracker.TrackerConfig(hungarian=tracker == "hungarian")
-    tracks = greedy_tracker.track(greedy_tracker.frames_of(infos), detections, config)
-    return {"meta": greedy_tracker.META, "results": tracks}
+    if args.tracker == "identity":
+        meta, tracker, tracks = results.META, KeyframeTracker(output.model), {}
+        for keyframe, frame in zip(infos, output.frames, strict=True):
+            seen = tracker.step(frame.detections, frame.admitted_K, keyframe)
+            tracks[keyframe.token] = results.frame_tracks(seen, keyframe, output.model.class_names)
+    else:
+        config = greedy_tracker.TrackerConfig(hungarian=args.tracker == "hungarian")
+        meta, tracks = greedy_tracker.META, greedy_tracker.track(greedy_tracker.frames_of(infos), detections, config)
+    results.write_json(args.out / TRACKS, {"meta": meta, "results": tracks})
+    print(f"wrote {args.out / TRACKS}: {sum(map(len, tracks.values()))} boxes of tracks in {len(infos)} samples")
 
 
-def _evaluate_tracks(path: Path, dataroot: Path, infos: "Infos") -> None:
+def _evaluate(args: argparse.Namespace, tables: "NuScenes", split: str) -> None:
+    from training.evaluation.detection import detection_table, evaluate_detections
     from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
 
-    header = infos.header
-    print(
-        tracking_table(evaluate_tracks(path, dataroot, header.version, header.split, path.parent / "tracking_metrics"))
-    )
+    if "bbox" in args.eval:
+        print(detection_table(evaluate_detections(args.out / RESULTS, tables, split, args.out)))
+    if "track" in args.eval:
+        print(tracking_table(evaluate_tracks(args.out / TRACKS, tables, split, args.out / "tracking_metrics")))

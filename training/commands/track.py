@@ -4,8 +4,8 @@ RESULTS is a results_nusc.json, such as `streampetr test` writes. The info file 
 and of which split and version they are; metrics need the tables of that version too.
 
 Methods: 'greedy' is the published tracker, which lets each detection take the nearest track; 'hungarian' is its other
-option, which looks for the best assignment of all. 'identity' is our own, here by distance alone: a results file does
-not tell which queries made its boxes. `streampetr test --eval track --tracker identity` follows the queries themselves.
+option, which looks for the best assignment of all. 'identity' is our own: it follows the detector's queries, which
+`streampetr test` leaves in identities.json beside RESULTS. Where that file is missing, distance alone decides.
 
 Example:
   streampetr track out/results_nusc.json --infos data/nuscenes/infos/infos_v1.0-trainval_val.npz
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the tracks; with --evaluate, print a table of metrics and write them beside."""
     from training.data.infos_file import load_infos
     from training.evaluation.greedy_tracker import META, TrackerConfig, frames_of, track
-    from training.evaluation.identity_tracker import track_results
+    from training.evaluation.identity_tracker import IDENTITIES, read_identities, track_results
     from training.evaluation.results import META as DETECTOR_META
     from training.evaluation.results import read_results, write_json
 
@@ -52,15 +52,18 @@ def run(args: argparse.Namespace) -> None:
             "give the info file of the results' own split"
         )
     if args.method == "identity":
-        meta, tracks = DETECTOR_META, track_results(frames_of(infos), detections, args.min_score)
+        path = args.results.parent / IDENTITIES
+        identities = read_identities(path, detections) if path.is_file() else None
+        print(f"queries: {path}" if identities else f"{path}: no such file, so distance alone decides")
+        meta, tracks = DETECTOR_META, track_results(frames_of(infos), detections, args.min_score, identities)
     else:
         config = TrackerConfig(args.max_age, args.min_score, hungarian=args.method == "hungarian")
         meta, tracks = META, track(frames_of(infos), detections, config)
     write_json(out, {"meta": meta, "results": tracks})
     print(f"wrote {out}: {sum(map(len, tracks.values()))} boxes of tracks in {len(tracks)} samples")
     if args.evaluate:
+        from training.data.tables import open_tables
         from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
 
-        header = infos.header
-        summary = evaluate_tracks(out, args.dataroot, header.version, header.split, out.parent / "tracking_metrics")
-        print(tracking_table(summary))
+        tables = open_tables(args.dataroot, infos.header.version)
+        print(tracking_table(evaluate_tracks(out, tables, infos.header.split, out.parent / "tracking_metrics")))

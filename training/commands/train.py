@@ -8,6 +8,7 @@ Example:
 """
 
 import argparse
+import math
 from pathlib import Path
 
 
@@ -22,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, default=0, help="GPUs or CPU processes (default: all GPUs, else 1)")
     parser.add_argument("--nodes", type=int, default=1, help="machines (default: %(default)s, or as the launcher says)")
     parser.add_argument("--accelerator", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument(
+        "--hours", type=float, default=math.inf, help="stop by then, to be resumed (default: train to the end)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the schedule, memory and time; write nothing")
 
 
@@ -40,5 +44,5 @@ def run(args: argparse.Namespace) -> None:
         fabric.print(dry_run(recipe, fabric))
         return
     out = args.out or Path("out") / recipe.name
-    train(recipe, fabric, out, args.resume)
+    train(recipe, fabric, out, args.resume, hours=args.hours)
     fabric.print(f"{out}: latest.safetensors is a native weights file; log.jsonl holds the curves")

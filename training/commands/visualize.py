@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the pictures and, if asked for, the videos."""
     # The devkit takes seconds to import; `streampetr --help` need not wait for it.
+    from training.data.tables import open_tables
     from training.pictures.results import read_results
-    from training.pictures.samples import Selection, open_tables, sample_views
+    from training.pictures.samples import Selection, sample_views
     from training.pictures.write import write_pictures, write_video
 
     if args.jobs < 1:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from streampetr_core.errors import StreampetrError
 from training.data.batch import Batch, Sample, collate
 from training.data.sampler import Request
 
@@ -43,17 +44,46 @@ def load(data: Data, sampler: Iterable[list[Request]], workers: int, pin: bool) 
     Stored samples are made a micro-batch at a time. Rendered ones are made one at a time by the workers in turn: as
     long as the number of workers divides that of slots, each worker stays with its own scenes.
     """
+    told = _Told(data)
     if not data.is_rendered:
-        yield from DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=workers, pin_memory=pin)
+        batches = DataLoader(told, batch_sampler=sampler, collate_fn=_collated, num_workers=workers, pin_memory=pin)
+        yield from map(_raised, batches)
         return
     size = len(next(iter(sampler)))
     waiting: list[Window] = []
     in_turn = _InTurn(sampler)
-    for window in DataLoader(data, batch_size=None, sampler=in_turn, collate_fn=_unchanged, num_workers=workers):
+    windows = DataLoader(told, batch_size=None, sampler=in_turn, collate_fn=_unchanged, num_workers=workers)
+    for window in map(_raised, windows):
         waiting.append(window)
         if len(waiting) == size:
             yield collate(waiting)
             waiting = []
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Data whose errors are returned: raised in a worker process, PyTorch would bury them in its own traceback."""
+
+    data: Data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, request: Request) -> "Window | StreampetrError":
+        try:
+            return self.data[request]
+        except StreampetrError as error:
+            return error
+
+
+def _collated(windows: list["Window | StreampetrError"]) -> "tuple[Batch, ...] | StreampetrError":
+    return next((window for window in windows if isinstance(window, StreampetrError)), None) or collate(windows)
+
+
+def _raised(item: Any) -> Any:
+    if isinstance(item, StreampetrError):
+        raise item
+    return item
 
 
 def _unchanged(window: Window) -> Window:

@@ -13,7 +13,7 @@ from streampetr_core.geometry import Array, invert_transform
 from training.data.batch import Sample
 from training.data.dataset import DataConfig, draw_sample, generator
 from training.data.infos import Camera, Keyframe, Objects3D, Pose
-from training.data.prepare import Annotations, objects_in_image
+from training.data.projection import Annotations, objects_in_image
 from training.data.sampler import Request
 from training.data.sequences import sequence_ids
 from training.synth.online import OnlineScene, OnlineScenes

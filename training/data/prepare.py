@@ -4,27 +4,22 @@ Border to nuScenes' conventions: sizes come as width, length, height. G objects.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 from scipy.spatial.transform import Rotation
-from shapely.geometry import MultiPoint
-from shapely.geometry import box as rectangle
 from tqdm import tqdm
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, invert_transform, transform_points
-from training.data.infos import CAMERAS, CLASSES_2D, Camera, Infos, InfosHeader, Keyframe, Objects2D, Objects3D, Pose
+from training.data.infos import CAMERAS, Camera, Infos, InfosHeader, Keyframe, Objects3D, Pose
 from training.data.infos_file import save_infos
+from training.data.projection import Annotations, objects_in_image
 from training.data.tables import Row, get_row, open_tables, splits_of
 
 REFERENCE = "LIDAR_TOP"
-_MIN_SIZE = 1.0  # pixels; a 2D box that is narrower or lower is left out
-# Half the extents of the eight corners of a box along its length, width and height.
-_CORNERS = 0.5 * np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T
 
 
 def prepare(dataroot: Path, version: str, out: Path) -> list[Path]:
@@ -62,6 +57,9 @@ def read_split(tables: NuScenes, split: str, scene_names: Iterable[str]) -> Info
 def read_keyframe(tables: NuScenes, sample: Row) -> Keyframe:
     """Return what the tables say of one sample."""
     origin = f"sample '{sample['token']}'"
+    for neighbour in (sample["prev"], sample["next"]):
+        if neighbour:
+            get_row(tables, "sample", neighbour, origin)
     reference = _reference_row(tables, sample, REFERENCE)
     annotations = _read_annotations(tables, sample, origin)
     base_T_ref, world_T_base = _poses(tables, reference)
@@ -78,23 +76,6 @@ def read_keyframe(tables: NuScenes, sample: Row) -> Keyframe:
         cameras=tuple(_read_camera(tables, sample, channel, world_T_ref, annotations) for channel in CAMERAS),
         objects=_objects_in_ref(annotations, world_T_ref),
     )
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """The annotated objects of one sample, in the world (or in any other frame that cameras are given in)."""
-
-    centres_G3: Array
-    rotations_G33: Array
-    sizes_G3: Array  # length, width, height
-    velocities_G3: Array
-    names: tuple[str, ...]
-    lidar_points_G: Array
-    radar_points_G: Array
-
-    def corners(self) -> Array:
-        """Return the corners (G, 8, 3) in the world."""
-        return (_CORNERS * self.sizes_G3[:, None]) @ self.rotations_G33.transpose(0, 2, 1) + self.centres_G3[:, None]
 
 
 def _read_annotations(tables: NuScenes, sample: Row, origin: str) -> Annotations:
@@ -156,48 +137,6 @@ def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array
         ref_T_cam=invert_transform(world_T_ref) @ world_T_cam,
         objects=objects_in_image(annotations, world_T_cam, intrinsics, row["width"], row["height"]),
     )
-
-
-def objects_in_image(
-    annotations: Annotations, world_T_cam: Array, intrinsics: Array, width: int, height: int
-) -> Objects2D:
-    """Project objects of the ten classes; those without a visible part of at least a pixel are left out."""
-    cam_T_world = invert_transform(world_T_cam)
-    corners_G83 = transform_points(cam_T_world, annotations.corners())
-    centres_G3 = transform_points(cam_T_world, annotations.centres_G3)
-    rows = []
-    for name, corners_83, centre_3 in zip(annotations.names, corners_G83, centres_G3, strict=True):
-        if name not in CLASSES_2D or centre_3[2] <= 0:
-            continue
-        bounds = _visible_bounds(corners_83, intrinsics, width, height)
-        if bounds is not None:
-            u, v, depth = intrinsics @ centre_3
-            rows.append((*bounds, CLASSES_2D.index(name), u / depth, v / depth, centre_3[2]))
-    table = np.array(rows, dtype=np.float64).reshape(-1, 8)
-    return Objects2D(
-        boxes_G4=table[:, :4].astype(np.float32),
-        labels_G=table[:, 4].astype(np.int64),
-        centres_G2=table[:, 5:7].astype(np.float32),
-        depths_G=table[:, 7].astype(np.float32),
-    )
-
-
-def _visible_bounds(corners_83: Array, intrinsics: Array, width: int, height: int) -> tuple[float, ...] | None:
-    """Return left, top, right, bottom of what the image shows of a box; None if that is less than a pixel."""
-    points = corners_83[corners_83[:, 2] > 0] @ intrinsics.T
-    if not len(points):
-        return None
-    points = points[:, :2] / points[:, 2:]
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    if right <= 0 or bottom <= 0 or left >= width or top >= height:
-        return None
-    if left < 0 or top < 0 or right > width or bottom > height:
-        # Clipping the hull, not its bounds: a slanted box that sticks out of the image is lower where it is seen.
-        seen = MultiPoint(points).convex_hull.intersection(rectangle(0, 0, width, height))
-        if seen.is_empty:
-            return None
-        left, top, right, bottom = seen.bounds
-    return (left, top, right, bottom) if min(right - left, bottom - top) >= _MIN_SIZE else None
 
 
 def _reference_row(tables: NuScenes, sample: Row, channel: str) -> Row:

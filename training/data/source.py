@@ -1,4 +1,4 @@
-"""Finding a split: an info file, or a nuScenes-format root that is prepared on the fly."""
+"""Finding a split: that of a recipe, an info file, or a nuScenes-format root that is prepared on the fly."""
 
 from pathlib import Path
 
@@ -6,9 +6,45 @@ from streampetr_core.errors import StreampetrError
 from training.data.infos import Infos
 from training.data.infos_file import load_infos
 from training.data.prepare import read_split
-from training.data.tables import open_tables, splits_of, versions_of
+from training.data.tables import open_tables, splits_of
+from training.recipe import Recipe
 
 _EVALUATED = ("val", "test")  # how the splits end that are meant where none is named
+
+
+def open_validation_split(
+    recipe: Recipe,
+    dataroot: Path | None = None,
+    infos: Path | None = None,
+    version: str | None = None,
+    split: str | None = None,
+) -> tuple[Infos, Path]:
+    """Return what a recipe validates on, or what is given in its place, as `open_split` does.
+
+    Args:
+        recipe: names the data root and the info file of its validation split.
+        dataroot: another root.
+        infos: another info file; its root is `dataroot` or the folder above the file's own, not the recipe's.
+        version: read these tables of the root instead of an info file.
+        split: of these tables.
+
+    Raises:
+        StreampetrError: as `open_split`; also a recipe of rendered scenes without a root, and a root that is not there.
+    """
+    if infos is not None:
+        return open_split(infos, dataroot, version, split)
+    is_rendered = recipe.data.synthetic is not None
+    if is_rendered and dataroot is None:
+        raise StreampetrError(
+            f"recipe '{recipe.name}' validates on scenes that are rendered on the fly, but nuscenes-devkit needs "
+            "tables; write a world with `streampetr synth`, and give its folder with --dataroot"
+        )
+    root = dataroot or Path(recipe.data.dataroot)
+    if not root.is_dir():
+        raise StreampetrError(f"{root}: no such folder; say where the data is with --dataroot FOLDER")
+    if is_rendered or version is not None or split is not None:
+        return open_split(root, None, version, split)
+    return load_infos(root / recipe.data.val_infos), root
 
 
 def open_split(
@@ -36,12 +72,6 @@ def open_split(
 
 
 def _read_root(root: Path, version: str | None, split: str | None) -> Infos:
-    if version is None:
-        versions = versions_of(root)
-        if len(versions) != 1:
-            found = f"choose one with --version: {', '.join(versions)}" if versions else "it holds no nuScenes tables"
-            raise StreampetrError(f"{root}: which version? {found}")
-        version = versions[0]
     tables = open_tables(root, version)
     splits = splits_of(tables)
     present = {scene["name"] for scene in tables.scene}

@@ -27,13 +27,13 @@ _LINKS = {
 _OFFICIAL_SPLITS = {"trainval": ("train", "val"), "test": ("test",), "mini": ("mini_train", "mini_val")}
 
 
-def open_tables(root: Path, version: str) -> NuScenes:
-    """Load the tables of `version` in a nuScenes-format root.
+def open_tables(root: Path, version: str | None = None) -> NuScenes:
+    """Load the tables of `version`, or of the only one there is, in a nuScenes-format root.
 
     Raises:
         StreampetrError: no such root or version, a table that is missing or broken, or a row that points nowhere.
     """
-    check_version(root, version)
+    version = choose_version(root, version)
     try:
         return NuScenes(version, str(root), verbose=False)
     except Exception as error:  # the devkit checks by assertions, look-ups and bare exceptions
@@ -43,17 +43,20 @@ def open_tables(root: Path, version: str) -> NuScenes:
         ) from error
 
 
-def versions_of(root: Path) -> list[str]:
-    """Return the versions whose tables a root holds."""
-    return sorted(path.parent.name for path in root.glob("*/scene.json"))
+def choose_version(root: Path, version: str | None = None) -> str:
+    """Return `version`, or the only one whose tables a root holds; opens none of them.
 
-
-def check_version(root: Path, version: str) -> None:
-    """Raise StreampetrError unless the root holds tables of this version; opens none of them."""
-    versions = versions_of(root)
+    Raises:
+        StreampetrError: no tables of that version, or of several where none is named.
+    """
+    versions = sorted(path.parent.name for path in root.glob("*/scene.json"))
+    if version is None and len(versions) == 1:
+        return versions[0]
     if version not in versions:
         found = f"there are: {', '.join(versions)}" if versions else "there is no <version>/scene.json below it"
-        raise StreampetrError(f"{root}: no nuScenes tables of version '{version}' here; {found}")
+        asked = "which --version?" if version is None else f"no nuScenes tables of version '{version}' here;"
+        raise StreampetrError(f"{root}: {asked} {found}")
+    return version
 
 
 def get_row(tables: NuScenes, table: str, token: str, origin: str) -> Row:

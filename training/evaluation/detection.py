@@ -7,55 +7,23 @@ from typing import Any
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 
-from streampetr_core.errors import StreampetrError
-from training.data.tables import splits_of
-from training.evaluation.results import evaluation_config, read_results, write_json
+from training.evaluation.devkit import run_evaluation
+from training.evaluation.results import evaluation_config
 
 _ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}
 
 
 def evaluate_detections(results_path: Path, tables: NuScenes, split: str, out: Path) -> dict[str, Any]:
-    """Return nuScenes' summary of a results file; also written to `out`: metrics_summary.json, metrics_details.json.
+    """Return nuScenes' summary of a results file; also written to `out`, see `run_evaluation`.
 
     Raises:
         StreampetrError: no annotations, or results that are not those of this split.
     """
-    check_results(results_path, tables, split)
-    try:
-        evaluation = DetectionEval(tables, evaluation_config(), str(results_path), split, str(out), verbose=False)
-        metrics, details = evaluation.evaluate()
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise StreampetrError(f"{results_path}: nuscenes-devkit refuses these results: {error}") from error
-    summary = metrics.serialize() | {"meta": evaluation.meta}
-    write_json(out / "metrics_summary.json", summary)
-    write_json(out / "metrics_details.json", details.serialize())
-    return summary
 
+    def start() -> DetectionEval:
+        return DetectionEval(tables, evaluation_config(), str(results_path), split, str(out), verbose=False)
 
-def check_results(results_path: Path, tables: NuScenes, split: str) -> None:
-    """Raise StreampetrError unless the split has annotations, and the results have boxes and name just its samples."""
-    if not tables.sample_annotation:
-        raise StreampetrError(
-            f"{tables.table_root}: has no annotations to evaluate against; submit {results_path} to nuScenes instead"
-        )
-    splits = splits_of(tables)
-    if split not in splits:
-        raise StreampetrError(f"{tables.table_root}: no split '{split}'; there are: {', '.join(splits)}")
-    scenes = {scene["token"] for scene in tables.scene if scene["name"] in set(splits[split])}
-    expected = {sample["token"] for sample in tables.sample if sample["scene_token"] in scenes}
-    results = read_results(results_path)
-    given = set(results)
-    if not any(results.values()):
-        raise StreampetrError(
-            f"{results_path}: not a single box in {len(given)} samples, so there is nothing to evaluate; "
-            "use a trained checkpoint, or a lower limit of the score"
-        )
-    if given != expected:
-        raise StreampetrError(
-            f"{results_path}: not the samples of split '{split}' in {tables.table_root}: {len(expected - given)} of "
-            f"{len(expected)} are missing, {len(given - expected)} are of elsewhere; give the results' own split and "
-            "version, and results of the whole split"
-        )
+    return run_evaluation(start, results_path, tables, split, out)
 
 
 def detection_table(summary: dict[str, Any]) -> str:

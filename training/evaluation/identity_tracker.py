@@ -1,6 +1,9 @@
 """The identity-propagation tracker of the core, on keyframes and on results files."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,10 +11,13 @@ from torch import Tensor
 
 from streampetr_core.config import ModelConfig
 from streampetr_core.decode import Detections
+from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import invert_transform
 from streampetr_core.tracking import TrackerConfig, TrackerState, Tracks, track
 from training.data.infos import Keyframe
 from training.evaluation.greedy_tracker import TRACKED_CLASSES, Entry, TrackedFrame
+
+IDENTITIES = "identities.json"  # the name of the file beside the results
 
 
 class KeyframeTracker:
@@ -22,9 +28,9 @@ class KeyframeTracker:
         self._labels = torch.tensor([n for n, name in enumerate(model.class_names) if name in TRACKED_CLASSES])
         self._state, self._previous = TrackerState.fresh(self._config), None
 
-    def step(self, detections: Detections, admitted_K: Tensor | None, keyframe: Keyframe, *, is_first: bool) -> Tracks:
+    def step(self, detections: Detections, admitted_K: Tensor | None, keyframe: Keyframe) -> Tracks:
         """Return the tracks that are seen in a keyframe, in its ref; `admitted_K` as `tracking.track` takes it."""
-        if is_first or self._previous is None:
+        if keyframe.starts_sequence or self._previous is None:
             self._state, self._previous = TrackerState.fresh(self._config), keyframe
         ref_T_prev = invert_transform(keyframe.world_T_ref) @ self._previous.world_T_ref
         dt = (keyframe.timestamp - self._previous.timestamp) / 1e6
@@ -34,41 +40,79 @@ class KeyframeTracker:
         return tracks
 
 
+@dataclass(frozen=True)
+class Identities:
+    """What a results file does not say: which queries made its entries, and which of them entered the memory."""
+
+    num_learned: int
+    num_propagated: int
+    queries: Mapping[str, Sequence[int]]  # of every entry, by sample token
+    admitted: Mapping[str, Sequence[int]]  # by sample token; none of a sample whose memory was not kept
+
+
+def read_identities(path: Path, detections: Mapping[str, Sequence[Entry]]) -> Identities:
+    """Read the identities of a results file; raises StreampetrError where they are those of another one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        identities = Identities(**content)
+        counts = {token: len(queries) for token, queries in identities.queries.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StreampetrError(
+            f"{path}: not what `streampetr test` writes ({error}); remove it or test again"
+        ) from error
+    if counts != {token: len(entries) for token, entries in detections.items()}:
+        raise StreampetrError(
+            f"{path}: tells the queries of other results than those beside it; test again, or remove it to track by "
+            "distance alone"
+        )
+    return identities
+
+
 def track_results(
-    frames: Iterable[TrackedFrame], detections: Mapping[str, Sequence[Entry]], min_score: float
+    frames: Iterable[TrackedFrame],
+    detections: Mapping[str, Sequence[Entry]],
+    min_score: float,
+    identities: Identities | None = None,
 ) -> dict[str, list[Entry]]:
     """Return tracking entries by sample token, from detection entries by sample token.
 
-    A results file does not say which queries made its entries, so distance alone decides here.
-    Frames must come in the order of time, scene after scene. Ids begin at 1 in every scene.
+    Without `identities` distance alone decides. Frames must come in the order of time, scene after scene. Ids begin at
+    1 in every scene.
     """
-    config = TrackerConfig(0, 0, len(TRACKED_CLASSES), birth_score=min_score, keep_score=min_score)
+    counts = (0, 0) if identities is None else (identities.num_learned, identities.num_propagated)
+    config = TrackerConfig(*counts, len(TRACKED_CLASSES), birth_score=min_score, keep_score=min_score)
     state, time, results = TrackerState.fresh(config), 0.0, {}
     for frame in frames:
         if frame.is_first:
             state, time = TrackerState.fresh(config), frame.time
-        entries = [entry for entry in detections[frame.token] if entry["detection_name"] in TRACKED_CLASSES]
-        tracks, state = track(_in_world(entries), None, state, np.eye(4), frame.time - time, config)
+        # Where queries are not known, the places in the list stand for them.
+        entries = detections[frame.token]
+        queries = range(len(entries)) if identities is None else identities.queries[frame.token]
+        pairs = zip(queries, entries, strict=True)
+        tracked = [(query, entry) for query, entry in pairs if entry["detection_name"] in TRACKED_CLASSES]
+        admitted = None if identities is None else identities.admitted.get(frame.token)
+        tracks, state = track(_in_world(tracked), admitted, state, np.eye(4), frame.time - time, config)
+        box_of = dict(tracked)  # a query's entries of several classes share its box
         columns = (tracks.queries_T, tracks.ids_T, tracks.labels_T, tracks.scores_T)
         results[frame.token] = [
-            {key: entries[index][key] for key in ("sample_token", "translation", "size", "rotation", "velocity")}
+            {key: box_of[query][key] for key in ("sample_token", "translation", "size", "rotation", "velocity")}
             | {"tracking_id": str(id_), "tracking_name": TRACKED_CLASSES[label], "tracking_score": score}
-            for index, id_, label, score in zip(*(column.tolist() for column in columns), strict=True)
+            for query, id_, label, score in zip(*(column.tolist() for column in columns), strict=True)
         ]
         time = frame.time
     return results
 
 
-def _in_world(entries: Sequence[Entry]) -> Detections:
-    """Return entries as detections in the world, float64; their places in the list stand for their queries."""
-    boxes_D7 = torch.zeros(len(entries), 7, dtype=torch.float64)
-    for box_7, entry in zip(boxes_D7, entries, strict=True):
+def _in_world(tracked: Sequence[tuple[int, Entry]]) -> Detections:
+    """Return queries and their entries as detections in the world, float64."""
+    boxes_D7 = torch.zeros(len(tracked), 7, dtype=torch.float64)
+    for box_7, (_, entry) in zip(boxes_D7, tracked, strict=True):
         width, length, height = entry["size"]
         box_7[:6] = torch.tensor([*entry["translation"], length, width, height], dtype=torch.float64)
     return Detections(
         boxes_D7,
-        torch.tensor([entry["velocity"] for entry in entries], dtype=torch.float64).reshape(-1, 2),
-        torch.tensor([entry["detection_score"] for entry in entries], dtype=torch.float64),
-        torch.tensor([TRACKED_CLASSES.index(entry["detection_name"]) for entry in entries], dtype=torch.int64),
-        torch.arange(len(entries)),
+        torch.tensor([entry["velocity"] for _, entry in tracked], dtype=torch.float64).reshape(-1, 2),
+        torch.tensor([entry["detection_score"] for _, entry in tracked], dtype=torch.float64),
+        torch.tensor([TRACKED_CLASSES.index(entry["detection_name"]) for _, entry in tracked], dtype=torch.int64),
+        torch.tensor([query for query, _ in tracked], dtype=torch.int64),
     )

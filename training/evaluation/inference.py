@@ -19,19 +19,19 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint
+from streampetr_core.config import ModelConfig
 from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.heads import admitted_queries
 from streampetr_core.runtime import TorchRuntime
-from streampetr_core.tracking import Tracks
 from training.data.batch import Batch, collate
 from training.data.dataset import EvaluationData
 from training.data.infos import Infos
 from training.data.sequences import split_among_ranks
-from training.evaluation.identity_tracker import KeyframeTracker
 
 _MOST_READERS = 8
 _POLL = 0.2  # seconds between two looks at how far the processes are
@@ -45,7 +45,6 @@ class InferenceConfig:
     pixels: str = "exact"  # or 'fast', see `preprocess`
     use_memory: bool = True  # False: every frame by itself
     dropped_cameras: tuple[str, ...] = ()  # as if these had delivered no image
-    track: bool = False  # also follow identities from frame to frame
     device: str = "auto"
     jobs: int = 1  # processes
     threads: int | None = None  # CPU threads of each process; None: as PyTorch likes, or its share of the cores
@@ -56,14 +55,14 @@ class FrameOutput:
     """What is found in one sample, in ref, on the CPU."""
 
     detections: Detections
-    tracks: Tracks | None  # of the identity tracker, if it was asked for
+    admitted_K: Tensor | None  # the queries that entered the memory; None where none is kept
 
 
 @dataclass(frozen=True)
 class SplitOutput:
     """What is found in a split, sample after sample as its infos have them."""
 
-    class_names: tuple[str, ...]  # of labels
+    model: ModelConfig
     frames: tuple[FrameOutput, ...]
 
 
@@ -85,7 +84,7 @@ def infer(infos: Infos, dataroot: Path, config: InferenceConfig) -> SplitOutput:
         else:
             shares = [share for share in split_among_ranks(data.sequence_F, config.jobs) if len(share)]
             frames = _infer_in_processes(shares, infos, dataroot, config, bar)
-    return SplitOutput(checkpoint.config.class_names, tuple(frames))
+    return SplitOutput(checkpoint.config, tuple(frames))
 
 
 def _infer_frames(
@@ -102,19 +101,15 @@ def _infer_frames(
     runtime = TorchRuntime(checkpoint, config.device)
     model = runtime.config
     present_1N = torch.tensor([_present_cameras(infos.header.cameras, config.dropped_cameras)])
-    tracker = KeyframeTracker(model) if config.track else None
     memory, moment, outputs = runtime.fresh_memory(), None, []
-    for index, batch in zip(indices, _read_ahead(data, indices, _num_readers(config)), strict=True):
+    for batch in _read_ahead(data, indices, _num_readers(config)):
         batch = batch.to(runtime.device)
         frame = batch.frame(model, moment)
         frame = frame if present_1N.all() else replace(frame, present_BN=present_1N)
         predictions, memory = runtime.step(frame, memory)
         moment = batch.moment if config.use_memory else None
-        detections, tracks = decode_detections(predictions, model)[0].to("cpu"), None
-        if tracker is not None:
-            admitted_K = admitted_queries(predictions, model.num_admitted)[0].cpu() if config.use_memory else None
-            tracks = tracker.step(detections, admitted_K, infos[index], is_first=bool(batch.is_first_B))
-        outputs.append(FrameOutput(detections, tracks))
+        admitted_K = admitted_queries(predictions, model.num_admitted)[0].cpu() if config.use_memory else None
+        outputs.append(FrameOutput(decode_detections(predictions, model)[0].to("cpu"), admitted_K))
         on_frame()
     return outputs
 

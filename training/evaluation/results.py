@@ -57,6 +57,13 @@ def frame_results(detections: Detections, keyframe: Keyframe, class_names: Seque
     ]
 
 
+def frame_queries(detections: Detections, keyframe: Keyframe, class_names: Sequence[str]) -> list[int]:
+    """Return which query made each entry of `frame_results`, in the same order."""
+    names_D = [class_names[label] for label in detections.labels_D.tolist()]
+    near_D = _within_range(detections.boxes_D7[:, :3].numpy(), names_D, keyframe.base_T_ref)
+    return detections.queries_D[near_D].tolist()
+
+
 def frame_tracks(tracks: Tracks, keyframe: Keyframe, class_names: Sequence[str]) -> list[Entry]:
     """Return one keyframe's tracks (in ref) as nuScenes has them, without those too far to be evaluated."""
     names_T = [class_names[label] for label in tracks.labels_T]

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from nuscenes.eval.common.config import config_factory
+from nuscenes.nuscenes import NuScenes
 
 from streampetr_core.errors import StreampetrError
-from training.data.tables import open_tables
-from training.evaluation.detection import check_results
-from training.evaluation.results import write_json
+from training.evaluation.devkit import run_evaluation
 
 _COLUMNS = {
     "amota": "AMOTA",
@@ -25,24 +24,19 @@ _COLUMNS = {
 _COUNTS = {"ids", "frag", "tp", "fp", "fn"}
 
 
-def evaluate_tracks(results_path: Path, dataroot: Path, version: str, split: str, out: Path) -> dict[str, Any]:
-    """Return nuScenes' summary of a tracking file; also written to `out`: metrics_summary.json, metrics_details.json.
+def evaluate_tracks(results_path: Path, tables: NuScenes, split: str, out: Path) -> dict[str, Any]:
+    """Return nuScenes' summary of a tracking file; also written to `out`, see `run_evaluation`.
 
     Raises:
         StreampetrError: motmetrics is missing, there are no annotations, or the results are not those of this split.
     """
     evaluator = load_evaluator()
-    check_results(results_path, open_tables(dataroot, version), split)
-    config = config_factory("tracking_nips_2019")
-    try:
-        evaluation = evaluator(config, str(results_path), split, str(out), version, str(dataroot), verbose=False)
-        metrics, details = evaluation.evaluate()
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise StreampetrError(f"{results_path}: nuscenes-devkit refuses these tracks: {error}") from error
-    summary = metrics.serialize() | {"meta": evaluation.meta}
-    write_json(out / "metrics_summary.json", summary)
-    write_json(out / "metrics_details.json", details.serialize())
-    return summary
+    config, version, root = config_factory("tracking_nips_2019"), tables.version, tables.dataroot
+
+    def start() -> Any:
+        return evaluator(config, str(results_path), split, str(out), version, root, verbose=False)
+
+    return run_evaluation(start, results_path, tables, split, out)
 
 
 def tracking_table(summary: dict[str, Any]) -> str:

@@ -9,9 +9,8 @@ from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.data_classes import DetectionMetricDataList, DetectionMetrics
 
 from streampetr_core.errors import StreampetrError
+from training.evaluation.devkit import DETAILS, SUMMARY
 from training.pictures.logs import Values
-
-SUMMARY, DETAILS = "metrics_summary.json", "metrics_details.json"
 
 
 @dataclass(frozen=True)

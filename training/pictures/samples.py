@@ -26,28 +26,6 @@ class Selection:
     with_truth: bool = True
 
 
-def open_tables(root: Path, version: str | None) -> NuScenes:
-    """Load the tables of a nuScenes-format root; `version` may be left out where there is only one.
-
-    Raises:
-        StreampetrError: no such version, several where none is named, or tables that the devkit cannot load.
-    """
-    versions = sorted(path.parent.name for path in root.glob("*/scene.json"))
-    if version is None and len(versions) == 1:
-        version = versions[0]
-    if version not in versions:
-        found = f"there are: {', '.join(versions)}" if versions else "there is no <version>/scene.json below it"
-        asked = f"no version '{version}'" if version else "give --version"
-        raise StreampetrError(f"--dataroot {root}: {asked}; {found}")
-    try:
-        return NuScenes(version, str(root), verbose=False)
-    except Exception as error:  # the devkit checks by assertions, look-ups and bare exceptions
-        raise StreampetrError(
-            f"{root / version}: nuscenes-devkit cannot load these tables ({type(error).__name__}: {error}); "
-            "unpack the tables of this version again"
-        ) from error
-
-
 def sample_views(tables: NuScenes, results: Results, selection: Selection) -> list[list[SampleView]]:
     """Return what to draw, a list for each scene, samples in order of time.
 
