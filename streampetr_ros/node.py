@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -29,7 +30,7 @@ from tf2_ros import Buffer, TransformListener
 
 from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
-from streampetr_core.runtime import TorchRuntime
+from streampetr_core.runtime import RuntimeOptions, open_runtime
 from streampetr_core.tracking import TrackerConfig
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
@@ -74,7 +75,9 @@ class StreampetrNode(LifecycleNode):
             if not values.model:
                 raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
             checkpoint = load_checkpoint(values.model)
-            runtime = TorchRuntime(checkpoint, values.device)
+            engines = Path(values.engines) if values.engines else None
+            options = RuntimeOptions(values.runtime, values.precision, values.device, engines)
+            runtime = open_runtime(checkpoint, options)
         except StreampetrError as error:
             self.get_logger().error(str(error))
             self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
@@ -92,7 +95,7 @@ class StreampetrNode(LifecycleNode):
         self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
         self._configured = True
         self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
-        self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
+        self.get_logger().info(f"model {checkpoint.config.name}, {runtime.description}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
