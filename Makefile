@@ -1,10 +1,10 @@
-# make demo | test | lint | parity | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
+# make demo | test | lint | parity | bench | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
 # ARGS are passed on to the demo or to pytest.
 BIN := .venv/bin
 PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 ARGS ?=
 
-.PHONY: demo test lint parity setup clean
+.PHONY: demo test lint parity bench setup clean
 
 demo: setup
 	@$(BIN)/streampetr demo $(ARGS)
@@ -18,6 +18,10 @@ lint: setup
 # -S: set-up takes nothing but the standard library, and the start-up hooks of a half-made .venv may be broken.
 parity: setup
 	@$(BIN)/python -m tests.core.parity_table $(ARGS)
+
+# Threads that wait must not spin: on a busy machine that would be counted as work.
+bench: setup
+	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/streampetr bench $(ARGS)
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: no $(PYTHON): apt-get install -y python3-venv" >&2; exit 1; }

@@ -38,6 +38,7 @@ PACKAGE = "streampetr_ros"
 COMPILED = ("vision_msgs", "tf2_msgs")
 OVERLAY_PACKAGES = (*COMPILED, "tf2_ros")
 DISTRIBUTION_PACKAGES = ("rclpy", "cv_bridge", *OVERLAY_PACKAGES)
+PIP_REQUIREMENTS = ("base", "ros", "training", "runtime", "quantise", "dev")
 EXECUTABLES = ("streampetr", "streampetr_node")
 SHARED_FOLDERS = ("config", "launch", "weights")
 # Puts .venv in front of AMENT_PREFIX_PATH; a .pth file takes one line.
@@ -90,7 +91,7 @@ def set_up(sourced: bool) -> None:
     with building(to_build) as builds:
         if "packages" in todo:
             with progress.step("installing PyTorch, training and test packages"), finished(["packages"], keys):
-                pip_install(*requirement_arguments("packaging", "base", "ros", "training", "dev"))
+                pip_install(*requirement_arguments("packaging", *PIP_REQUIREMENTS))
         if overlay:
             with progress.step(f"compiling {', '.join(overlay)}"):
                 collect(builds, to_build)
@@ -125,7 +126,7 @@ def step_keys(sourced: bool) -> dict[str, str]:
     keys = {"venv": digest([], sys.version, sys.base_prefix, str(VENV), str(sourced))}
     if not sourced:
         keys["ros"] = digest(pins("ros-distribution", "overlay-build"))
-    keys["packages"] = digest(pins("base", "ros", "training", "dev"))
+    keys["packages"] = digest(pins(*PIP_REQUIREMENTS))
     if not sourced:
         for name in OVERLAY_PACKAGES:
             keys[name] = digest(files_under(OVERLAY / name), keys["ros"], sys.version)

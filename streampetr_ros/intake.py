@@ -75,8 +75,8 @@ class Calibrations:
         return {camera: topic for camera, topic in self._topics.items() if camera not in self._models}
 
 
-def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
-    """Decode and undistort an image; raises StreampetrError if it is broken or not of the calibrated size."""
+def camera_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
+    """Decode an image; raises StreampetrError if it is broken or not of the calibrated size."""
     image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
     height, width = image.shape[:2]
     if (width, height) != (model.width, model.height):
@@ -84,7 +84,7 @@ def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraMod
             f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
             "publish the calibration of this resolution"
         )
-    return model.undistort(image)
+    return image
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

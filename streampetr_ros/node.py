@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -29,11 +30,12 @@ from tf2_ros import Buffer, TransformListener
 
 from streampetr_core.checkpoint import load_checkpoint
 from streampetr_core.errors import StreampetrError
-from streampetr_core.runtime import TorchRuntime
+from streampetr_core.runtime import RuntimeOptions, open_runtime
 from streampetr_core.tracking import TrackerConfig
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
-from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
+from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image
+from streampetr_ros.mounts import Mounts
 from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
@@ -73,7 +75,9 @@ class StreampetrNode(LifecycleNode):
             if not values.model:
                 raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
             checkpoint = load_checkpoint(values.model)
-            runtime = TorchRuntime(checkpoint, values.device)
+            engines = Path(values.engines) if values.engines else None
+            options = RuntimeOptions(values.runtime, values.precision, values.device, engines)
+            runtime = open_runtime(checkpoint, options)
         except StreampetrError as error:
             self.get_logger().error(str(error))
             self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
@@ -86,11 +90,12 @@ class StreampetrNode(LifecycleNode):
         self._buffer = Buffer(_TF_CACHE if values.realtime else _TF_CACHE_ALL, self)
         self._listener = TransformListener(self._buffer, self)
         self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
+        self._mounts = Mounts(self._buffer, values.base_frame)
         model = checkpoint.config.class_names, values.model
         self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
         self._configured = True
         self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
-        self.get_logger().info(f"model {checkpoint.config.name} on {runtime.device}: {checkpoint.source}")
+        self.get_logger().info(f"model {checkpoint.config.name}, {runtime.description}: {checkpoint.source}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -277,11 +282,14 @@ class StreampetrNode(LifecycleNode):
         with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
             model = self._calibrations.model(camera)
         with self._monitor.watching("unusable images", camera):
-            image = pinhole_image(message, self._image_topics[camera], model)
+            image = camera_image(message, self._image_topics[camera], model)
         times = exposure_ns, reference_ns
         with self._monitor.watching("no transform", camera):
             cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
-        return CameraView(image, model.K, cam_T_ref)
+        moved = self._mounts.change(message.header.frame_id)
+        if moved:
+            self.get_logger().info(f"{moved}; in use from this set on")
+        return CameraView(image, model.K, cam_T_ref, model.distortion)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
         """Look a transform up until it is there or the set is too old to wait for it."""

@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.preprocess import RESIZERS
+from streampetr_core.runtime import BACKENDS, PRECISIONS
 
 TRANSPORTS = ("compressed", "raw")
 RELIABILITIES = ("best_effort", "reliable")
@@ -22,6 +23,9 @@ class Parameters:
 
     model: str
     device: str
+    runtime: str
+    precision: str
+    engines: str
     cameras: list[str]
     min_cameras: int
     image_topic: str
@@ -62,6 +66,9 @@ class _Declaration:
 _DECLARATIONS = {
     "model": _Declaration("", "model file (.safetensors) that `streampetr convert` or `streampetr init` wrote"),
     "device": _Declaration("auto", "where the network runs: auto, cpu, cuda, cuda:1, ..."),
+    "runtime": _Declaration("torch", f"what runs the network: {', '.join(BACKENDS)}"),
+    "precision": _Declaration("fp32", f"type of the network's arithmetic: {', '.join(PRECISIONS)}"),
+    "engines": _Declaration("", "folder that `streampetr export` wrote; int8 needs one"),
     "cameras": _Declaration(NUSCENES_CAMERAS, "camera names, in the order in which the model was trained"),
     "min_cameras": _Declaration(0, "smallest number of usable images in a set; 0: more than half", (0, 64)),
     "image_topic": _Declaration("/{camera}/image_raw", "base topic of a camera's images; /compressed is appended"),
@@ -103,6 +110,8 @@ def declare_parameters(node: Node) -> None:
 def read_parameters(node: Node) -> Parameters:
     """Return the present values; raises StreampetrError for one that makes no sense."""
     values = Parameters(**{name: node.get_parameter(name).value for name in _DECLARATIONS})
+    _check_choice("runtime", values.runtime, BACKENDS)
+    _check_choice("precision", values.precision, PRECISIONS)
     _check_choice("transport", values.transport, TRANSPORTS)
     _check_choice("reliability", values.reliability, RELIABILITIES)
     _check_choice("tracking_method", values.tracking_method, TRACKING_METHODS)

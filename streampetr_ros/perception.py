@@ -4,7 +4,7 @@ What must survive from set to set is one value, `PerceptionState`: the memory, w
 the tracker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,22 +12,32 @@ import torch
 from numpy.typing import NDArray
 
 from streampetr_core.decode import Detections, decode_detections
+from streampetr_core.distortion import Distortion
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.heads import Predictions, admitted_queries
 from streampetr_core.memory import Memory, is_due
-from streampetr_core.preprocess import RESIZERS, normalise, plan_resize
+from streampetr_core.preprocess import RESIZERS, ResizeCrop, normalise, plan_resize
 from streampetr_core.runtime import Runtime
 from streampetr_core.tracking import TrackerConfig, TrackerState, Tracks, track
+
+Resizer = Callable[[NDArray[np.uint8], ResizeCrop], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera of a set: its undistorted image and where it looked from at its own exposure time."""
+    """One camera of a set: its image and where it looked from at its own exposure time."""
 
     image: NDArray[np.uint8]  # (height, width, 3), blue, green, red
     K: NDArray[np.float64]  # 3x3, pixels of `image`
     cam_T_ref: NDArray[np.float64]  # from ref at the reference time into the camera at its exposure time
+    distortion: Distortion | None = None  # of the lens; None for an image that is rectified
+
+    def input_image(self, plan: ResizeCrop, resize: Resizer) -> NDArray[np.uint8]:
+        """Return the network's input: undistorted, resized and cropped; `resize` is for images without distortion."""
+        if self.distortion is None:
+            return resize(self.image, plan)
+        return self.distortion.resize_crop(self.image, plan)
 
     @property
     def lens(self) -> "Lens":
@@ -200,7 +210,7 @@ class Perception:
             intrinsics[index] = plan.input_T_source @ lens.K
             img_P_ref[index] = projection(intrinsics[index], np.eye(4))
             if present[index]:
-                images[index] = self._resize(view.image, plan)
+                images[index] = view.input_image(plan, self._resize)
                 img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
         written = self._state.written
         ref_T_prev, dt = snapshot.instant.motion_since(written)

@@ -18,7 +18,7 @@ from streampetr_core.preprocess import plan_resize
 
 OFFICIAL = "official-style"
 _WIDTH, _HEIGHT, _CAMERAS, _QUALITY = 1600, 900, 6, 90
-_MEAN, _CONTRAST = 110.0, 25.0  # grey levels
+_MEAN, _CONTRAST = 110.0, 20.0  # grey levels
 
 
 def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _official_style(images: Sequence[bytes], config: ModelConfig) -> Tensor:
 def _street_like_jpegs() -> list[bytes]:
     """Return JPEGs of noise whose size is that of street scenes: about 140 kilobytes."""
     generator = torch.Generator().manual_seed(0)
-    smooth = noise_images((_CAMERAS, 3, _HEIGHT // 6, _WIDTH // 6), generator)
+    smooth = noise_images((_CAMERAS, 3, _HEIGHT // 16, _WIDTH // 16), generator)
     images = (_MEAN + _CONTRAST * smooth).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return [_encode(cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)) for image in images]
 

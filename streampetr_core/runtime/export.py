@@ -52,7 +52,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> list
     dtype = DTYPES[options.precision]
     steps = {
         "image encoder and decoder": lambda: export_runtime_stages(checkpoint, folder, dtype),
-        "geometry and head": lambda: _write_deployment(checkpoint, folder, dtype),
+        "geometry and head": lambda: export_head(checkpoint, folder, dtype),
     }
     if options.calibration is not None:
         require_quantiser()
@@ -68,10 +68,10 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> list
     return sorted(folder.iterdir())
 
 
-def _write_deployment(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
-    """Write `geometry.onnx` and `head.onnx`."""
+def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
+    """Write `geometry.onnx` and `head.onnx`, whose decoder computes in `dtype`."""
     detector = checkpoint.detector().requires_grad_(False)
-    _, (features, *tensors) = example_arguments(detector)
+    _, (features, *tensors) = example_arguments(detector, batch=1)
     cameras, tokens = free_sizes(checkpoint.config)
     head = HeadStage(detector, dtype)
     memory = tuple(vars(detector.fresh_memory()).values())

@@ -18,7 +18,7 @@ from streampetr_core.runtime.engine_files import DECODER, ENCODER
 from streampetr_core.runtime.stages import Encoder, LastLayerDecoder, example_arguments
 
 OPSET = 18
-_MOST_CAMERAS = 64
+_MOST_CAMERAS, _MOST_SCENES = 64, 64
 GEOMETRY_NAMES = ("position", "gamma", "beta")
 QUERY_NAMES = ("query_content", "query_position", "memory_content", "memory_position")
 
@@ -42,7 +42,12 @@ def export_runtime_stages(checkpoint: Checkpoint, folder: Path, dtype: torch.dty
         Encoder(detector), (images,), ["images"], ["features"], folder / f"{ENCODER}.onnx", {"images": {0: cameras}}
     )
     names = ["features", *GEOMETRY_NAMES, *QUERY_NAMES]
-    free = {"features": {1: cameras}, **{name: {1: tokens} for name in GEOMETRY_NAMES}}
+    scenes = Dim("scenes", min=1, max=_MOST_SCENES)
+    free = {
+        "features": {0: scenes, 1: cameras},
+        **{name: {0: scenes, 1: tokens} for name in GEOMETRY_NAMES},
+        **{name: {0: scenes} for name in QUERY_NAMES},
+    }
     write_onnx(LastLayerDecoder(detector), decoder_inputs, names, ["hidden"], folder / f"{DECODER}.onnx", free)
 
 

@@ -92,16 +92,16 @@ def lean_decoder(detector: Detector) -> LastLayerDecoder:
     return copy.deepcopy(LastLayerDecoder(detector).eval())
 
 
-def example_arguments(detector: Detector, num_cameras: int = 2) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return random arguments of both stages for tracing and calibration of shapes: images and the decoder's."""
+def example_arguments(detector: Detector, num_cameras: int = 2, batch: int = 2) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return random arguments of both stages, to trace them with: images, and the decoder's in order."""
     config = detector.config
     height, width = config.input_height // config.feature_stride, config.input_width // config.feature_stride
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        tokens = [torch.randn(1, num_cameras * height * width, config.channels) for _ in range(3)]
-        queries = [torch.randn(1, config.num_queries, config.channels) for _ in range(2)]
+        tokens = [torch.randn(batch, num_cameras * height * width, config.channels) for _ in range(3)]
+        queries = [torch.randn(batch, config.num_queries, config.channels) for _ in range(2)]
         remembered = config.memory_length - config.num_propagated
-        memory = [torch.randn(1, remembered, config.channels) for _ in range(2)]
-        features = torch.randn(1, num_cameras, config.channels, height, width)
+        memory = [torch.randn(batch, remembered, config.channels) for _ in range(2)]
+        features = torch.randn(batch, num_cameras, config.channels, height, width)
         images = torch.randn(num_cameras, 3, config.input_height, config.input_width)
     return images, (features, *tokens, *queries, *memory)

@@ -17,7 +17,7 @@ from streampetr_core.geometry import Array, projection
 from streampetr_ros.bag.play import message_class
 from streampetr_ros.bag.published import boxes_of, stamp_of
 from streampetr_ros.bag.reading import open_bag, read_messages
-from streampetr_ros.intake import Calibrations, pinhole_image
+from streampetr_ros.intake import Calibrations, camera_image
 from streampetr_ros.transforms import Transforms
 
 _WHOLE_BAG = Duration(seconds=10**6)
@@ -96,7 +96,7 @@ class BagScenery:
 
     def _shot(self, camera: str, message: Any, stamp_ns: int, transforms: Transforms) -> Shot:
         model = self._calibrations.model(camera)
-        image = pinhole_image(message, f"/{camera}/image_raw/compressed", model)
+        image = model.undistort(camera_image(message, f"/{camera}/image_raw/compressed", model))
         cam_T_base = transforms.cam_T_ref(message.header.frame_id, stamp_of(message), stamp_ns)
         return Shot(image.copy(), projection(model.K, cam_T_base))
 

@@ -33,7 +33,7 @@ def test_a_synthetic_scene_runs_through_bag_node_and_video(tmp_path: Path):
     assert f"\n{sets} sets of detections; age of output" in result.stdout
     for topic in ("detections", "detections/points", "tracks", "objects"):
         assert f"  /streampetr/{topic}: {sets}\n" in result.stdout
-    assert f"{sets} sets published; dropped: nothing" in result.stderr
+    assert f"{sets} sets published; dropped sets: none; dropped images: none" in result.stderr
     assert "context is invalid" not in result.stderr  # the node stops in order
     assert "UNTRAINED WEIGHTS" in result.stdout.splitlines()[-1]
     _check_picture(tmp_path / "picture.png")
