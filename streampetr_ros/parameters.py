@@ -9,10 +9,11 @@ from rclpy.node import Node
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.preprocess import RESIZERS
-from streampetr_core.runtime import BACKENDS, PRECISIONS
+from streampetr_core.runtime import BACKENDS, PRECISIONS, REFERENCE
 
 TRANSPORTS = ("compressed", "raw")
 RELIABILITIES = ("best_effort", "reliable")
+_RUNTIMES = (*BACKENDS, REFERENCE)
 TRACKING_METHODS = ("identity", "distance")
 NUSCENES_CAMERAS = ["cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right"]
 
@@ -66,7 +67,7 @@ class _Declaration:
 _DECLARATIONS = {
     "model": _Declaration("", "model file (.safetensors) that `streampetr convert` or `streampetr init` wrote"),
     "device": _Declaration("auto", "where the network runs: auto, cpu, cuda, cuda:1, ..."),
-    "runtime": _Declaration("torch", f"what runs the network: {', '.join(BACKENDS)}"),
+    "runtime": _Declaration("torch", f"what runs the network: {', '.join(_RUNTIMES)}"),
     "precision": _Declaration("fp32", f"type of the network's arithmetic: {', '.join(PRECISIONS)}"),
     "engines": _Declaration("", "folder that `streampetr export` wrote; int8 needs one"),
     "cameras": _Declaration(NUSCENES_CAMERAS, "camera names, in the order in which the model was trained"),
@@ -110,7 +111,7 @@ def declare_parameters(node: Node) -> None:
 def read_parameters(node: Node) -> Parameters:
     """Return the present values; raises StreampetrError for one that makes no sense."""
     values = Parameters(**{name: node.get_parameter(name).value for name in _DECLARATIONS})
-    _check_choice("runtime", values.runtime, BACKENDS)
+    _check_choice("runtime", values.runtime, _RUNTIMES)
     _check_choice("precision", values.precision, PRECISIONS)
     _check_choice("transport", values.transport, TRANSPORTS)
     _check_choice("reliability", values.reliability, RELIABILITIES)

@@ -6,11 +6,12 @@ detector as it stands, with which every back-end is compared.
 
 from streampetr_core.runtime.base import Engine, EngineRuntime, Runtime
 from streampetr_core.runtime.reference import TorchRuntime
-from streampetr_core.runtime.selection import BACKENDS, PRECISIONS, RuntimeOptions, open_runtime
+from streampetr_core.runtime.selection import BACKENDS, PRECISIONS, REFERENCE, RuntimeOptions, open_runtime
 
 __all__ = [
     "BACKENDS",
     "PRECISIONS",
+    "REFERENCE",
     "Engine",
     "EngineRuntime",
     "Runtime",

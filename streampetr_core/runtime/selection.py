@@ -14,9 +14,11 @@ from streampetr_core.runtime.cuda_graph import CudaGraphEngine
 from streampetr_core.runtime.devices import choose_device
 from streampetr_core.runtime.onnx_engine import OnnxEngine
 from streampetr_core.runtime.openvino_engine import OpenVinoEngine
+from streampetr_core.runtime.reference import TorchRuntime
 from streampetr_core.runtime.torch_engine import TorchEngine
 
 BACKENDS = ("auto", "torch", "torch_compile", "cuda_graph", "openvino", "onnxruntime")
+REFERENCE = "reference"  # what evaluation and parity run; not a back-end to be fast with
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 # What `auto` tries, best first; the reason is what the user is told. ONNX Runtime is asked for by name: on CPUs it is
 # slower than OpenVINO, on GPUs its tensors pass through the host.
@@ -31,13 +33,13 @@ _logger = logging.getLogger(__name__)
 class RuntimeOptions:
     """Which back-end runs a checkpoint, and how."""
 
-    backend: str = "auto"  # one of BACKENDS
+    backend: str = "auto"  # one of BACKENDS, or REFERENCE
     precision: str = "fp32"  # one of PRECISIONS; int8: int8 image encoder, bf16 decoder where the CPU has it
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
     engines: Path | None = None  # a folder that `streampetr export` wrote; None: converted when needed, and kept
 
 
-def open_runtime(checkpoint: Checkpoint, options: RuntimeOptions | None = None) -> EngineRuntime:
+def open_runtime(checkpoint: Checkpoint, options: RuntimeOptions | None = None) -> EngineRuntime | TorchRuntime:
     """Open a runtime; its `description` says which back-end runs and, for "auto", why.
 
     With "auto" a back-end that cannot run here is passed over with a warning in the log.
@@ -47,8 +49,11 @@ def open_runtime(checkpoint: Checkpoint, options: RuntimeOptions | None = None) 
             engines are missing, damaged or made from another checkpoint.
     """
     options = options or RuntimeOptions()
-    _check_choice("runtime", options.backend, BACKENDS)
+    _check_choice("runtime", options.backend, (*BACKENDS, REFERENCE))
     _check_choice("precision", options.precision, PRECISIONS)
+    if options.backend == REFERENCE:
+        _check_choice(f"precision of runtime '{REFERENCE}'", options.precision, PRECISIONS[:1])
+        return TorchRuntime(checkpoint, options.device)
     device = choose_device(options.device)
     if options.backend != "auto":
         return EngineRuntime(checkpoint, _open_engine(options.backend, checkpoint, options, device))

@@ -24,6 +24,7 @@ EVERY_SET = {
     "reference_topic": "/lidar_top/stamp",
     "score_threshold": 0.0,
     "device": "cpu",
+    "runtime": "reference",
 }
 _PATIENCE = 60.0  # seconds; for broken code
 
