@@ -25,12 +25,19 @@ ARGUMENTS = {
         "camera names in the order in which the model was trained",
     ),
     "transport": ("compressed", "how images come: compressed or raw"),
+    "reference_frame_xyz_rpy": (
+        "",
+        "for a rig without the model's LiDAR: where its reference frame sits on base_frame, 'x y z roll pitch yaw' in "
+        "metres and radians; nuScenes: '0.94 0 1.84 0 0 -1.5708'",
+    ),
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "take the time from /clock"),
     "bag": ("", "a bag to play with `streampetr bag play`"),
     "rviz": ("false", "show detections in RViz"),
     "log_level": ("info", "debug, info, warn or error"),
 }
+
+POSE_OPTIONS = ("--x", "--y", "--z", "--roll", "--pitch", "--yaw")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -59,12 +66,27 @@ def _describe(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
     )
     entities = [_activate_after_configure(detector), detector, _change(detector, Transition.TRANSITION_CONFIGURE)]
+    if values["reference_frame_xyz_rpy"]:
+        entities.append(_reference_frame(values["reference_frame_xyz_rpy"], values["params_file"]))
     if values["bag"]:
         entities.append(ExecuteProcess(cmd=["streampetr", "bag", "play", values["bag"], "--clock"], output="screen"))
     if yaml.safe_load(values["rviz"]):
         display = ["-d", str(SHARE / "launch" / "streampetr.rviz")]
         entities.append(Node(package="rviz2", executable="rviz2", arguments=display, parameters=[sim_time]))
     return entities
+
+
+def _reference_frame(xyz_rpy: str, params_file: str) -> Node:
+    """Return a node that says where the model's reference frame sits on the vehicle."""
+    numbers = xyz_rpy.split()
+    if len(numbers) != len(POSE_OPTIONS):
+        raise ValueError(f"reference_frame_xyz_rpy:='{xyz_rpy}' must be six numbers: x y z roll pitch yaw")
+    parameters = {"base_frame": "base_link", "reference_frame": "lidar_top"}
+    for section in yaml.safe_load(Path(params_file).read_text(encoding="utf-8")).values():
+        parameters |= section.get("ros__parameters", {})
+    pose = [word for option, number in zip(POSE_OPTIONS, numbers, strict=True) for word in (option, number)]
+    frames = ["--frame-id", parameters["base_frame"], "--child-frame-id", parameters["reference_frame"]]
+    return Node(package="tf2_ros", executable="static_transform_publisher", arguments=[*pose, *frames])
 
 
 def _change(detector: LifecycleNode, transition: int) -> EmitEvent:

@@ -10,6 +10,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# By how much of the interval between entries a frame may come too early, since stamps jitter.
+_TOLERANCE = 0.1
+
+
+def is_due(elapsed: float, period: float, interval: float) -> bool:
+    """Say whether a frame enters the memory, so that entries are `interval` apart however fast frames come.
+
+    It does when none after it will be nearer to the end of the interval.
+
+    Args:
+        elapsed: seconds since the frame that last entered.
+        period: seconds since the frame before this one, entered or not; as long as the next will be away.
+        interval: seconds between entries that the weights were trained with.
+    """
+    return elapsed + min(period / 2, _TOLERANCE * interval) >= interval
+
 
 @dataclass(frozen=True)
 class Memory:

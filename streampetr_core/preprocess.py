@@ -92,6 +92,10 @@ def resize_crop_fast(image_HW3: NDArray[np.uint8], plan: ResizeCrop) -> NDArray[
     return kept_3HW.permute(1, 2, 0).numpy()
 
 
+# By the names that users choose them with; what they cost and how they differ stands at the top.
+RESIZERS = {"exact": resize_crop_exact, "fast": resize_crop_fast}
+
+
 def normalise(images_NHW3: Tensor, config: ModelConfig) -> Tensor:
     """Return float32 (N, 3, H, W) from blue, green, red bytes (N, H, W, 3), bit-equal to the published pipeline."""
     images_N3HW = images_NHW3.permute(0, 3, 1, 2)

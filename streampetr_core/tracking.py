@@ -41,6 +41,11 @@ class TrackerConfig:
         """Return the configuration for a model's queries and classes."""
         return TrackerConfig(model.num_learned, model.num_propagated, len(model.class_names), **thresholds)
 
+    @staticmethod
+    def by_distance(model: ModelConfig, **thresholds: float) -> "TrackerConfig":
+        """Return the configuration that forgets which query began where: distance alone decides."""
+        return TrackerConfig(model.num_queries, 0, len(model.class_names), **thresholds)
+
 
 @dataclass(frozen=True)
 class Tracks:

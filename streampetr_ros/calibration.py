@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
+from streampetr_core.distortion import Distortion
 from streampetr_core.errors import StreampetrError
 
 _POLYNOMIAL_MODELS = ("plumb_bob", "rational_polynomial", "")
@@ -20,11 +20,11 @@ class CameraModel:
     width: int
     height: int
     K: NDArray[np.float64]  # 3x3
-    undistortion: tuple[NDArray, NDArray] | None  # OpenCV's remap tables; None where there is no distortion
+    distortion: Distortion | None  # None where there is none
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the image as a pinhole camera with the same K would see it."""
-        return image if self.undistortion is None else cv2.remap(image, *self.undistortion, cv2.INTER_LINEAR)
+        return image if self.distortion is None else self.distortion.undistort(image)
 
 
 def camera_model(info: CameraInfo, topic: str) -> CameraModel:
@@ -41,13 +41,10 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
         raise StreampetrError(
             f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images"
         )
-    return CameraModel(info.width, info.height, K, _undistortion(info, K))
+    return CameraModel(info.width, info.height, K, _distortion(info, K))
 
 
-def _undistortion(info: CameraInfo, K: NDArray[np.float64]) -> tuple[NDArray, NDArray] | None:
+def _distortion(info: CameraInfo, K: NDArray[np.float64]) -> Distortion | None:
     if not any(info.d):
         return None
-    make_maps = cv2.initUndistortRectifyMap
-    if info.distortion_model in _FISHEYE_MODELS:
-        make_maps = cv2.fisheye.initUndistortRectifyMap
-    return make_maps(K, np.array(info.d), np.eye(3), K, (info.width, info.height), cv2.CV_16SC2)
+    return Distortion(K, np.array(info.d), (info.width, info.height), info.distortion_model in _FISHEYE_MODELS)

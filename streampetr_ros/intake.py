@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from streampetr_core.errors import StreampetrError
 from streampetr_ros.calibration import CameraModel, camera_model
 from streampetr_ros.images import decode_compressed, decode_raw
+from streampetr_ros.perception import Lens
 
 
 class ThrottledLog:
@@ -64,13 +65,18 @@ class Calibrations:
             raise model
         return model
 
+    def lens(self, camera: str) -> Lens | None:
+        """Return what is known of a camera whose image is missing or unusable."""
+        model = self._models.get(camera)
+        return Lens(model.width, model.height, model.K) if isinstance(model, CameraModel) else None
+
     def missing(self) -> dict[str, str]:
         """Cameras of which no CameraInfo came, with its topic."""
         return {camera: topic for camera, topic in self._topics.items() if camera not in self._models}
 
 
-def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
-    """Decode and undistort an image; raises StreampetrError if it is broken or not of the calibrated size."""
+def camera_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
+    """Decode an image; raises StreampetrError if it is broken or not of the calibrated size."""
     image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
     height, width = image.shape[:2]
     if (width, height) != (model.width, model.height):
@@ -78,7 +84,7 @@ def pinhole_image(message: Image | CompressedImage, topic: str, model: CameraMod
             f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
             "publish the calibration of this resolution"
         )
-    return model.undistort(image)
+    return image
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

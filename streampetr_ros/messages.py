@@ -1,92 +1,117 @@
-"""From detections to messages: boxes in the base frame for programs, markers for RViz."""
+"""From detections and tracks to messages in the base frame, for programs; `markers` makes those for RViz.
+
+D objects.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
-from numpy.typing import NDArray
-from std_msgs.msg import ColorRGBA, Header
+from numpy.typing import ArrayLike, NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
-from visualization_msgs.msg import Marker, MarkerArray
 
 from streampetr_core.decode import Detections
-from streampetr_core.drawing import CLASS_COLOURS
-from streampetr_core.geometry import quaternion_from_yaw, transform_points, yaw_of
+from streampetr_core.geometry import Array, quaternion_from_yaw, transform_points, yaw_of
+from streampetr_core.tracking import Tracks
 
-_MARKER_LIFETIME = Duration(sec=1)
-_MARKERS_PER_OBJECT = 3
-_VELOCITY_SECONDS = 1.0  # an arrow shows where the object will be in this time
-
-
-def boxes_in_base(detections: Detections, base_T_ref: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Return boxes (D, 7) and velocities (D, 3) in the base frame; the boxes stay upright there."""
-    boxes = detections.boxes_D7.double().cpu().numpy().copy()
-    velocities = np.zeros((len(boxes), 3))
-    velocities[:, :2] = detections.velocities_D2.double().cpu().numpy()
-    boxes[:, :3] = transform_points(base_T_ref, boxes[:, :3])
-    boxes[:, 6] += yaw_of(base_T_ref)
-    return boxes, velocities @ base_T_ref[:3, :3].T
+_FLOATS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score")
+_DETECTION_POINT = np.dtype([*((name, "<f4") for name in _FLOATS), ("class", "<u4")])
+_TRACK_POINT = np.dtype([*_DETECTION_POINT.descr, ("track_id", "<u4"), ("age", "<f4")])
+_POINT_FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 
 
-def detection_array(
-    header: Header, boxes: NDArray[np.float64], detections: Detections, class_names: Sequence[str]
-) -> Detection3DArray:
-    """Return a Detection3DArray, best first; size x is the length, y the width, z the height; ids are empty."""
+@dataclass(frozen=True)
+class Objects:
+    """What is published of one instant, best first, in the base frame: metres, radians, m/s over ground."""
+
+    boxes_D7: Array  # gravity centre x, y, z, length, width, height, yaw; upright in the base frame
+    velocities_D3: Array
+    scores_D: Array
+    labels_D: NDArray[np.int64]
+    ids_D: NDArray[np.int64] | None = None  # of tracks
+    ages_D: Array | None = None  # seconds since the track began
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.scores_D)
+
+    @staticmethod
+    def of_detections(detections: Detections, base_T_ref: ArrayLike) -> "Objects":
+        """Return detections, which are in ref, in their own order."""
+        boxes_D7, velocities_D2 = detections.boxes_D7.numpy(), detections.velocities_D2.numpy()
+        moved = _in_base(boxes_D7, velocities_D2, base_T_ref)
+        return Objects(*moved, detections.scores_D.numpy(), detections.labels_D.numpy())
+
+    @staticmethod
+    def of_tracks(tracks: Tracks, base_T_ref: ArrayLike) -> "Objects":
+        """Return tracks, which are in ref, best first."""
+        tracks = tracks.select(np.argsort(-tracks.scores_T, kind="stable"))
+        moved = _in_base(tracks.boxes_T7, tracks.velocities_T2, base_T_ref)
+        return Objects(*moved, tracks.scores_T, tracks.labels_T, tracks.ids_T, tracks.age_T)
+
+
+def detection_array(header: Header, objects: Objects, class_names: Sequence[str]) -> Detection3DArray:
+    """Return a Detection3DArray; size x is the length, y the width, z the height; id is that of the track, or empty."""
     message = Detection3DArray(header=header)
-    for box, score, label in zip(boxes, detections.scores_D.tolist(), detections.labels_D.tolist(), strict=True):
+    ids = [""] * len(objects) if objects.ids_D is None else map(str, objects.ids_D.tolist())
+    rows = zip(objects.boxes_D7, objects.scores_D.tolist(), objects.labels_D.tolist(), ids, strict=True)
+    for box, score, label, id_ in rows:
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = class_names[label]
         hypothesis.hypothesis.score = score
-        detection = Detection3D(header=header, results=[hypothesis])
-        detection.bbox.center = _pose(box)
-        detection.bbox.size = _vector(box[3:6])
+        detection = Detection3D(header=header, results=[hypothesis], id=id_)
+        detection.bbox.center = pose(box)
+        detection.bbox.size = vector(box[3:6])
         hypothesis.pose.pose = detection.bbox.center
         message.detections.append(detection)
     return message
 
 
-def marker_array(
-    header: Header,
-    boxes: NDArray[np.float64],
-    velocities: NDArray[np.float64],
-    detections: Detections,
-    class_names: Sequence[str],
-) -> MarkerArray:
-    """Return a box, a label and a velocity arrow for every detection; the array replaces all markers before it."""
-    markers = [Marker(header=header, action=Marker.DELETEALL)]
-    rows = zip(boxes, velocities, detections.scores_D.tolist(), detections.labels_D.tolist(), strict=True)
-    for index, (box, velocity, score, label) in enumerate(rows):
-        colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
-        common = {"header": header, "lifetime": _MARKER_LIFETIME}
-        first_id = _MARKERS_PER_OBJECT * index
-        body = Marker(ns="boxes", id=first_id, type=Marker.CUBE, pose=_pose(box), **common)
-        body.scale, body.color = _vector(box[3:6]), _colour(colour, 0.5)
-        text = Marker(ns="labels", id=first_id + 1, type=Marker.TEXT_VIEW_FACING, pose=_pose(box), **common)
-        text.pose.position.z += box[5] / 2 + 0.5
-        text.scale.z, text.color, text.text = 0.7, _colour((1, 1, 1), 1.0), f"{class_names[label]} {score:.2f}"
-        arrow = Marker(ns="velocities", id=first_id + 2, type=Marker.ARROW, **common)
-        arrow.points = [_point(box[:3]), _point(box[:3] + _VELOCITY_SECONDS * velocity)]
-        arrow.scale, arrow.color = _vector((0.15, 0.3, 0.3)), _colour(colour, 1.0)
-        markers += [body, text, arrow]
-    return MarkerArray(markers=markers)
+def point_cloud(header: Header, objects: Objects) -> PointCloud2:
+    """Return one point for each object; tracks have two fields more than detections: `track_id` and `age`."""
+    points_D = np.zeros(len(objects), _DETECTION_POINT if objects.ids_D is None else _TRACK_POINT)
+    columns = np.c_[objects.boxes_D7, objects.velocities_D3[:, :2], objects.scores_D]
+    for name, column in zip(_FLOATS, columns.T, strict=True):
+        points_D[name] = column
+    points_D["class"] = objects.labels_D
+    if objects.ids_D is not None:
+        points_D["track_id"], points_D["age"] = objects.ids_D, objects.ages_D
+    fields = [
+        PointField(name=name, offset=offset, datatype=_POINT_FIELD_TYPES[kind.str], count=1)
+        for name, (kind, offset) in points_D.dtype.fields.items()
+    ]
+    message = PointCloud2(header=header, height=1, width=len(points_D), fields=fields, is_dense=True)
+    message.point_step, message.row_step = points_D.itemsize, points_D.nbytes
+    message.data.frombytes(points_D.tobytes())
+    return message
 
 
-def _pose(box: NDArray[np.float64]) -> Pose:
+def pose(box: ArrayLike) -> Pose:
+    """Return where an upright box (7,) is."""
     w, x, y, z = quaternion_from_yaw(box[6])
-    return Pose(position=_point(box[:3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
+    return Pose(position=point(box[:3]), orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
-def _point(xyz: Sequence[float]) -> Point:
+def point(xyz: ArrayLike) -> Point:
+    """Return three numbers as a Point."""
     x, y, z = map(float, xyz)
     return Point(x=x, y=y, z=z)
 
 
-def _vector(xyz: Sequence[float]) -> Vector3:
+def vector(xyz: ArrayLike) -> Vector3:
+    """Return three numbers as a Vector3."""
     x, y, z = map(float, xyz)
     return Vector3(x=x, y=y, z=z)
 
 
-def _colour(rgb: Sequence[float], alpha: float) -> ColorRGBA:
-    r, g, b = map(float, rgb)
-    return ColorRGBA(r=r, g=g, b=b, a=alpha)
+def _in_base(boxes_D7: NDArray, velocities_D2: NDArray, base_T_ref: ArrayLike) -> tuple[Array, Array]:
+    """Return boxes (D, 7) and velocities (D, 3) in the base frame; the boxes stay upright there."""
+    base_T_ref = np.asarray(base_T_ref, dtype=np.float64)
+    boxes = boxes_D7.astype(np.float64)
+    velocities = np.c_[velocities_D2.astype(np.float64), np.zeros(len(boxes))]
+    boxes[:, :3] = transform_points(base_T_ref, boxes[:, :3])
+    boxes[:, 6] += yaw_of(base_T_ref)
+    return boxes, velocities @ base_T_ref[:3, :3].T

@@ -17,6 +17,7 @@ import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -26,19 +27,19 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tf2_ros import Buffer, TransformListener
-from vision_msgs.msg import Detection3DArray
-from visualization_msgs.msg import MarkerArray
 
 from streampetr_core.checkpoint import load_checkpoint
-from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import RuntimeOptions, open_runtime
+from streampetr_core.tracking import TrackerConfig
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
-from streampetr_ros.intake import Calibrations, ThrottledLog, pinhole_image
-from streampetr_ros.messages import boxes_in_base, detection_array, marker_array
+from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image
+from streampetr_ros.mounts import Mounts
+from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.reference_times import ReferenceTimes
 from streampetr_ros.synchroniser import ImageSet, Step, Synchroniser
 from streampetr_ros.transforms import Transforms
 from streampetr_ros.worker import Worker
@@ -48,11 +49,14 @@ _POLL_SECONDS = 0.02  # how often sets that miss an image are looked at
 _PATIENT_SECONDS = 5.0  # how long they wait where every image of a bag counts
 _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
+_REFERENCE_REACH_NS = 60_000_000  # between the newest exposure of a set and its reference time
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
+_TF_CACHE = Duration(seconds=10)
+_TF_CACHE_ALL = Duration(seconds=3600)  # sets that wait, since none may be dropped, find their transforms all the same
 
 
 class StreampetrNode(LifecycleNode):
-    """Subscribes to cameras and tf, publishes `~/detections` and `~/markers`."""
+    """Subscribes to cameras and tf, publishes what is found; see `Outputs`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("streampetr", **kwargs)
@@ -79,14 +83,16 @@ class StreampetrNode(LifecycleNode):
             self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
             return TransitionCallbackReturn.FAILURE
         policy = ResetPolicy(values.max_gap, values.max_speed)
-        self._class_names = checkpoint.config.class_names
-        self._perception = Perception(runtime, policy, values.memory_interval or None)
-        self._buffer = Buffer(node=self)
+        make_tracking = TrackerConfig.for_model if values.tracking_method == "identity" else TrackerConfig.by_distance
+        thresholds = {"birth_score": values.track_birth_score, "keep_score": values.track_keep_score}
+        tracking = make_tracking(checkpoint.config, **thresholds)
+        self._perception = Perception(runtime, policy, values.memory_interval or None, tracking, values.resize)
+        self._buffer = Buffer(_TF_CACHE if values.realtime else _TF_CACHE_ALL, self)
         self._listener = TransformListener(self._buffer, self)
         self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
-        depth = self._queue_depth()
-        self._detections_publisher = self.create_lifecycle_publisher(Detection3DArray, "~/detections", depth)
-        self._markers_publisher = self.create_lifecycle_publisher(MarkerArray, "~/markers", depth)
+        self._mounts = Mounts(self._buffer, values.base_frame)
+        model = checkpoint.config.class_names, values.model
+        self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
         self._configured = True
         self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
         self.get_logger().info(f"model {checkpoint.config.name}, {runtime.description}: {checkpoint.source}")
@@ -106,13 +112,16 @@ class StreampetrNode(LifecycleNode):
         # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
+        self._reference_times = ReferenceTimes()
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
         self._subscribe(self._image_topics, info_topics)
         self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
         watched = Watched(self._monitor, self._synchroniser, self._calibrations, values.smallest_set)
         self._diagnostics.watch(watched)
-        return super().on_activate(state)
+        result = super().on_activate(state)
+        self._outputs.begin(self.get_parameter("score_threshold").value)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop working."""
@@ -147,6 +156,9 @@ class StreampetrNode(LifecycleNode):
                 self.create_subscription(image_type, image_topics[camera], partial(self._on_image, camera), qos),
                 self.create_subscription(CameraInfo, info_topics[camera], partial(self._on_camera_info, camera), qos),
             ]
+        if values.reference_topic:
+            subscription = self.create_subscription(Header, values.reference_topic, self._on_reference, qos)
+            self._subscriptions_made.append(subscription)
 
     def _queue_depth(self) -> int:
         return _QUEUE_LATEST if self._settings.realtime else _QUEUE_ALL
@@ -168,9 +180,8 @@ class StreampetrNode(LifecycleNode):
 
     def _release(self) -> None:
         self._listener.unregister()
-        self.destroy_publisher(self._detections_publisher)
-        self.destroy_publisher(self._markers_publisher)
-        del self._perception, self._buffer, self._listener, self._transforms
+        self._outputs.destroy()
+        del self._perception, self._buffer, self._listener, self._transforms, self._outputs
         self._configured = False
         self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
@@ -182,6 +193,9 @@ class StreampetrNode(LifecycleNode):
     def _on_camera_info(self, camera: str, info: CameraInfo) -> None:
         if self._calibrations.update(camera, info):
             self.get_logger().info(f"{camera}: new calibration, in use from the next set on")
+
+    def _on_reference(self, header: Header) -> None:
+        self._reference_times.add(Time.from_msg(header.stamp).nanoseconds)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
@@ -201,6 +215,7 @@ class StreampetrNode(LifecycleNode):
         if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
+            self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
             self._monitor.set_released(time.monotonic())
@@ -213,15 +228,14 @@ class StreampetrNode(LifecycleNode):
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
         began = time.monotonic()
         try:
-            snapshot, base_T_ref = self._snapshot(image_set)
-            detections, reset_reason = self._perception.process(snapshot)
-            if reset_reason:
-                self.get_logger().info(f"memory starts anew: {reset_reason}")
-            self._publish(image_set.newest_stamp, detections, base_T_ref)
-            best, threshold = (
-                max(detections.scores_D.tolist(), default=0.0),
-                self.get_parameter("score_threshold").value,
-            )
+            reference_ns = self._reference_time(image_set.newest_stamp)
+            snapshot, base_T_ref = self._snapshot(image_set, reference_ns)
+            perceived = self._perception.process(snapshot)
+            if perceived.reset_reason:
+                self.get_logger().info(f"memory starts anew: {perceived.reset_reason}; and so do all tracks")
+            threshold = self.get_parameter("score_threshold").value
+            self._outputs.publish(reference_ns, perceived, base_T_ref, snapshot.world_T_ref, threshold)
+            best = max(perceived.detections.scores_D.tolist(), default=0.0)
             self._monitor.set_published(time.monotonic() - began, best, threshold, time.monotonic())
         except StreampetrError as error:
             self._monitor.set_dropped("unusable", time.monotonic())
@@ -231,35 +245,51 @@ class StreampetrNode(LifecycleNode):
             self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
             self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
 
-    def _snapshot(self, image_set: ImageSet) -> tuple[Snapshot, NDArray]:
+    def _reference_time(self, newest_ns: int) -> int:
+        """Return the instant to which a set with this newest exposure belongs."""
+        if not self._settings.reference_topic:
+            return newest_ns
+        deadline = time.monotonic() + self._settings.transform_wait
+        while not self._reference_times.reaches(newest_ns) and time.monotonic() < deadline:
+            if self._worker.wait(_RETRY_SECONDS):
+                break
+        reference_ns = self._reference_times.nearest(newest_ns, _REFERENCE_REACH_NS)
+        if reference_ns is None:
+            self._problem(f"{self._settings.reference_topic}: no stamp near a set; its newest exposure stands in")
+        return newest_ns if reference_ns is None else reference_ns
+
+    def _snapshot(self, image_set: ImageSet, reference_ns: int) -> tuple[Snapshot, NDArray]:
         """Decode a set and look up its geometry; also return `base_T_ref`."""
-        views, reference_ns = dict.fromkeys(self._settings.cameras), image_set.newest_stamp
+        views = {camera: self._calibrations.lens(camera) for camera in self._settings.cameras}
         deadline = time.monotonic() + self._settings.transform_wait
         for camera in image_set.images:
             try:
-                views[camera] = self._view(camera, image_set, deadline)
+                views[camera] = self._view(camera, image_set, reference_ns, deadline)
             except StreampetrError as error:
                 self._problem(str(error))
-        usable = sum(view is not None for view in views.values())
+        usable = sum(isinstance(view, CameraView) for view in views.values())
         needed = self._settings.smallest_set
         if usable < needed:
-            absent = ", ".join(camera for camera, view in views.items() if view is None)
+            absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, CameraView))
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
         with self._monitor.watching("no transform"):
             world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
             base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
 
-    def _view(self, camera: str, image_set: ImageSet, deadline: float) -> CameraView:
+    def _view(self, camera: str, image_set: ImageSet, reference_ns: int, deadline: float) -> CameraView:
         message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
         with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
             model = self._calibrations.model(camera)
         with self._monitor.watching("unusable images", camera):
-            image = pinhole_image(message, self._image_topics[camera], model)
-        times = exposure_ns, image_set.newest_stamp
+            image = camera_image(message, self._image_topics[camera], model)
+        times = exposure_ns, reference_ns
         with self._monitor.watching("no transform", camera):
             cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
-        return CameraView(image, model.K, cam_T_ref)
+        moved = self._mounts.change(message.header.frame_id)
+        if moved:
+            self.get_logger().info(f"{moved}; in use from this set on")
+        return CameraView(image, model.K, cam_T_ref, model.distortion)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
         """Look a transform up until it is there or the set is too old to wait for it."""
@@ -269,14 +299,6 @@ class StreampetrNode(LifecycleNode):
             except StreampetrError:
                 if time.monotonic() > deadline or self._worker.wait(_RETRY_SECONDS):
                     raise
-
-    def _publish(self, stamp_ns: int, detections: Detections, base_T_ref: NDArray) -> None:
-        threshold = self.get_parameter("score_threshold").value
-        detections = detections.select(detections.scores_D >= threshold)
-        header = Header(frame_id=self._settings.base_frame, stamp=Time(nanoseconds=stamp_ns).to_msg())
-        boxes, velocities = boxes_in_base(detections, base_T_ref)
-        self._detections_publisher.publish(detection_array(header, boxes, detections, self._class_names))
-        self._markers_publisher.publish(marker_array(header, boxes, velocities, detections, self._class_names))
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -8,10 +8,12 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from streampetr_core.errors import StreampetrError
+from streampetr_core.preprocess import RESIZERS
 from streampetr_core.runtime import BACKENDS, PRECISIONS
 
 TRANSPORTS = ("compressed", "raw")
 RELIABILITIES = ("best_effort", "reliable")
+TRACKING_METHODS = ("identity", "distance")
 NUSCENES_CAMERAS = ["cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right"]
 
 
@@ -38,6 +40,11 @@ class Parameters:
     max_gap: float
     max_speed: float
     memory_interval: float
+    tracking_method: str
+    track_birth_score: float
+    track_keep_score: float
+    reference_topic: str
+    resize: str
     realtime: bool
     score_threshold: float
     autostart: bool
@@ -76,6 +83,15 @@ _DECLARATIONS = {
     "max_gap": _Declaration(2.0, "the memory starts anew after this long without a set, s", (0.0, 60.0)),
     "max_speed": _Declaration(80.0, "the memory starts anew when the odometry moves faster, m/s", (0.0, 1000.0)),
     "memory_interval": _Declaration(0.0, "time between memory entries, s; 0: as the model was trained", (0.0, 10.0)),
+    "tracking_method": _Declaration(
+        "identity", "identity: ids follow the model's own queries, distance helps; distance: it alone decides"
+    ),
+    "track_birth_score": _Declaration(0.25, "a detection of no known object begins a track from here", (0.0, 1.0)),
+    "track_keep_score": _Declaration(0.15, "a detection of a known object counts for its track from here", (0.0, 1.0)),
+    "reference_topic": _Declaration(
+        "", "std_msgs/Header whose stamps are the reference times, as a LiDAR's; empty: each set's newest exposure"
+    ),
+    "resize": _Declaration("fast", "how images are made small: fast, or exact: the very pixels of the published code"),
     "realtime": _Declaration(True, "true: when late, the oldest set is dropped; false: every set is processed"),
     "score_threshold": _Declaration(0.2, "detections below this score are not published", (0.0, 1.0), dynamic=True),
     "autostart": _Declaration(False, "true: become active without a lifecycle manager (the launch file is one)"),
@@ -98,6 +114,8 @@ def read_parameters(node: Node) -> Parameters:
     _check_choice("precision", values.precision, PRECISIONS)
     _check_choice("transport", values.transport, TRANSPORTS)
     _check_choice("reliability", values.reliability, RELIABILITIES)
+    _check_choice("tracking_method", values.tracking_method, TRACKING_METHODS)
+    _check_choice("resize", values.resize, tuple(RESIZERS))
     if not values.cameras or len(set(values.cameras)) < len(values.cameras):
         raise StreampetrError(f"parameter 'cameras' must name each camera once, not {list(values.cameras)}")
     if values.min_cameras > len(values.cameras):

@@ -1,49 +1,95 @@
-"""The streaming detector as a robot sees it: image sets and poses in, detections out. Knows nothing of ROS.
+"""The streaming detector as a robot sees it: image sets and poses in, detections and tracks out. Knows nothing of ROS.
 
-It owns what must survive from set to set: the memory, and the time and pose at which it was last written.
+What must survive from set to set is one value, `PerceptionState`: the memory, when and where it was last written, and
+the tracker.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from streampetr_core.decode import Detections, decode_detections
+from streampetr_core.distortion import Distortion
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
-from streampetr_core.memory import Memory
-from streampetr_core.preprocess import normalise, plan_resize, resize_crop_fast
+from streampetr_core.heads import Predictions, admitted_queries
+from streampetr_core.memory import Memory, is_due
+from streampetr_core.preprocess import RESIZERS, ResizeCrop, normalise, plan_resize
 from streampetr_core.runtime import Runtime
+from streampetr_core.tracking import TrackerConfig, TrackerState, Tracks, track
 
-# A set is admitted to the memory when at least this part of the memory interval has passed, since stamps jitter.
-_INTERVAL_TOLERANCE = 0.9
+Resizer = Callable[[NDArray[np.uint8], ResizeCrop], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera of a set: its undistorted image and where it looked from at its own exposure time."""
+    """One camera of a set: its image and where it looked from at its own exposure time."""
 
     image: NDArray[np.uint8]  # (height, width, 3), blue, green, red
     K: NDArray[np.float64]  # 3x3, pixels of `image`
     cam_T_ref: NDArray[np.float64]  # from ref at the reference time into the camera at its exposure time
+    distortion: Distortion | None = None  # of the lens; None for an image that is rectified
+
+    def input_image(self, plan: ResizeCrop, resize: Resizer) -> NDArray[np.uint8]:
+        """Return the network's input: undistorted, resized and cropped; `resize` is for images without distortion."""
+        if self.distortion is None:
+            return resize(self.image, plan)
+        return self.distortion.resize_crop(self.image, plan)
+
+    @property
+    def lens(self) -> "Lens":
+        """What stays of a camera when its image is missing."""
+        return Lens(self.image.shape[1], self.image.shape[0], self.K)
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The calibration of a camera whose image is missing."""
+
+    width: int  # pixels
+    height: int
+    K: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One set: views in the rig's order (None: this camera is missing) and the pose of ref in the fixed frame."""
+    """One set: views in the rig's order and the pose of ref in the fixed frame.
+
+    A camera without an image is there as its Lens, or as None where its calibration is not known either.
+    """
 
     stamp: float  # seconds, the reference time
-    views: Sequence[CameraView | None]
+    views: Sequence[CameraView | Lens | None]
     world_T_ref: NDArray[np.float64]
+
+    @property
+    def instant(self) -> "Instant":
+        """When and where it was taken."""
+        return Instant(self.stamp, self.world_T_ref)
+
+
+@dataclass(frozen=True)
+class Instant:
+    """When and where ref was: seconds, and its pose in the fixed frame."""
+
+    stamp: float
+    world_T_ref: NDArray[np.float64]
+
+    def motion_since(self, earlier: "Instant | None") -> tuple[NDArray[np.float64], float]:
+        """Return `ref_T_prev`, from ref at the earlier instant into this one's, and the seconds between; None: here."""
+        if earlier is None:
+            return np.eye(4), 0.0
+        return invert_transform(self.world_T_ref) @ earlier.world_T_ref, self.stamp - earlier.stamp
 
 
 @dataclass(frozen=True)
 class ResetPolicy:
-    """When the memory is worthless: its entries cannot be carried to the present."""
+    """When memory and tracks are worthless: they cannot be carried to the present."""
 
-    max_gap: float  # seconds without a written memory
+    max_gap: float  # seconds without a set
     max_speed: float  # m/s: a pose that would need more is a jump of the odometry
 
     def reason(self, elapsed: float, moved: float) -> str | None:
@@ -57,77 +103,134 @@ class ResetPolicy:
         return None
 
 
-class Perception:
-    """Runs the detector on one snapshot after the other."""
+@dataclass(frozen=True)
+class PerceptionState:
+    """What one set leaves to the next."""
 
-    def __init__(self, runtime: Runtime, policy: ResetPolicy, memory_interval: float | None = None) -> None:
+    memory: Memory
+    written: Instant | None  # of the set that the memory was last written by; None: a scene begins
+    last: Instant | None  # of the set before
+    tracker: TrackerState
+
+    def fresh(self, config: TrackerConfig) -> "PerceptionState":
+        """Return the state at the beginning of another scene; ids of tracks go on, so that none is used twice."""
+        return PerceptionState(self.memory, None, None, TrackerState.fresh(config, self.tracker.next_id))
+
+
+@dataclass(frozen=True)
+class Perceived:
+    """What is found in one set, in ref, on the CPU."""
+
+    detections: Detections
+    tracks: Tracks  # those seen in this set
+    reset_reason: str | None  # why memory and tracks had to start anew
+
+
+class Perception:
+    """Runs the detector and the tracker on one snapshot after the other."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        policy: ResetPolicy,
+        memory_interval: float | None = None,
+        tracking: TrackerConfig | None = None,
+        resize: str = "fast",
+    ) -> None:
+        """Take a model and how to run it.
+
+        Args:
+            runtime: runs the model.
+            policy: when to start anew.
+            memory_interval: seconds between memory entries; None: as the model was trained.
+            tracking: how tracks are made; None: along the model's queries, with the usual thresholds.
+            resize: one of `preprocess.RESIZERS`.
+        """
         self._runtime = runtime
         self._policy = policy
         self._memory_interval = runtime.config.memory_interval if memory_interval is None else memory_interval
-        self._memory = runtime.fresh_memory()
-        self._written: Snapshot | None = None
-        self._seen: dict[int, CameraView] = {}  # the last view of each camera, by its place in the rig
+        self._tracking = tracking or TrackerConfig.for_model(runtime.config)
+        self._resize = RESIZERS[resize]
+        self._state = PerceptionState(runtime.fresh_memory(), None, None, TrackerState.fresh(self._tracking))
+        self._lenses: dict[int, Lens] = {}  # the last one of each camera, by its place in the rig
+
+    @property
+    def state(self) -> PerceptionState:
+        """What the last set left."""
+        return self._state
 
     def reset(self) -> None:
         """Begin a new scene with the next snapshot."""
-        self._written = None
+        self._state = self._state.fresh(self._tracking)
 
-    def process(self, snapshot: Snapshot) -> tuple[Detections, str | None]:
-        """Detect in one snapshot; also return the reason if the memory had to start anew, else None."""
+    def process(self, snapshot: Snapshot) -> Perceived:
+        """Detect and track in one snapshot."""
         reason = self._reset_reason(snapshot)
         if reason is not None:
             self.reset()
-        frame = self._frame(snapshot)
-        predictions, memory = self._runtime.step(frame, self._memory)
-        if self._written is None or float(frame.dt_B) >= _INTERVAL_TOLERANCE * self._memory_interval:
-            self._remember(snapshot, memory)
-        return decode_detections(predictions, self._runtime.config)[0], reason
+        state = self._state
+        predictions, memory = self._runtime.step(self._frame(snapshot), state.memory)
+        is_admitted = self._is_admitted(snapshot)
+        detections = decode_detections(predictions, self._runtime.config)[0].to("cpu")
+        tracks, tracker = self._track(snapshot, detections, predictions if is_admitted else None)
+        state = replace(state, last=snapshot.instant, tracker=tracker)
+        self._state = replace(state, memory=memory, written=snapshot.instant) if is_admitted else state
+        return Perceived(detections, tracks, reason)
 
-    def _remember(self, snapshot: Snapshot, memory: Memory) -> None:
-        self._memory = memory
-        self._written = Snapshot(snapshot.stamp, (), snapshot.world_T_ref)
+    def _is_admitted(self, snapshot: Snapshot) -> bool:
+        """Say whether the memory that this snapshot leaves is kept: entries are one memory interval apart."""
+        state = self._state
+        if state.written is None:
+            return True
+        return is_due(snapshot.stamp - state.written.stamp, snapshot.stamp - state.last.stamp, self._memory_interval)
+
+    def _track(
+        self, snapshot: Snapshot, detections: Detections, admitted: Predictions | None
+    ) -> tuple[Tracks, TrackerState]:
+        admitted_K = None
+        if admitted is not None:
+            admitted_K = admitted_queries(admitted, self._runtime.config.num_admitted)[0].cpu()
+        motion = snapshot.instant.motion_since(self._state.last)
+        return track(detections, admitted_K, self._state.tracker, *motion, self._tracking)
 
     def _reset_reason(self, snapshot: Snapshot) -> str | None:
-        if self._written is None:
+        last = self._state.last
+        if last is None:
             return None
-        moved = np.linalg.norm(snapshot.world_T_ref[:3, 3] - self._written.world_T_ref[:3, 3])
-        return self._policy.reason(snapshot.stamp - self._written.stamp, float(moved))
+        moved = np.linalg.norm(snapshot.world_T_ref[:3, 3] - last.world_T_ref[:3, 3])
+        return self._policy.reason(snapshot.stamp - last.stamp, float(moved))
 
     def _frame(self, snapshot: Snapshot) -> Frame:
         config = self._runtime.config
-        present = [view is not None for view in snapshot.views]
+        present = [isinstance(view, CameraView) for view in snapshot.views]
         images = np.zeros((len(present), config.input_height, config.input_width, 3), np.uint8)
-        intrinsics, img_P_ref = np.empty((len(present), 3, 3)), np.empty((len(present), 4, 4))
-        for index, view in enumerate(self._calibrated_views(snapshot)):
-            plan = plan_resize(view.image.shape[1], view.image.shape[0], config)
+        intrinsics, img_P_ref = np.empty((len(present), 3, 3)), np.zeros((len(present), 4, 4))
+        for index, (view, lens) in enumerate(zip(snapshot.views, self._every_lens(snapshot), strict=True)):
+            plan = plan_resize(lens.width, lens.height, config)
+            intrinsics[index] = plan.input_T_source @ lens.K
+            img_P_ref[index] = projection(intrinsics[index], np.eye(4))
             if present[index]:
-                images[index] = resize_crop_fast(view.image, plan)
-            intrinsics[index] = plan.input_T_source @ view.K
-            img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
-        ref_T_prev, dt = self._motion(snapshot)
+                images[index] = view.input_image(plan, self._resize)
+                img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
+        written = self._state.written
+        ref_T_prev, dt = snapshot.instant.motion_since(written)
         return Frame(
             images_BN3HW=normalise(torch.from_numpy(images), config)[None],
             intrinsics_BN33=torch.from_numpy(intrinsics).float()[None],
             img_P_ref_BN44=torch.from_numpy(img_P_ref)[None],
             ref_T_prev_B44=torch.from_numpy(ref_T_prev).float()[None],
             dt_B=torch.tensor([dt], dtype=torch.float32),
-            is_first_B=torch.tensor([self._written is None]),
+            is_first_B=torch.tensor([written is None]),
             present_BN=None if all(present) else torch.tensor([present]),
         )
 
-    def _calibrated_views(self, snapshot: Snapshot) -> list[CameraView]:
-        """Return a view of every camera; that of a missing one lends its calibration only.
+    def _every_lens(self, snapshot: Snapshot) -> list[Lens]:
+        """Return the calibration of every camera.
 
         The network pairs tokens with the focal lengths of other cameras too (see `PositionEncoder.cone`), so a missing
-        camera still needs a calibration: its last one or, before its first image, that of any camera that is there.
+        camera still needs one: its own, its last one or, before it was ever known, that of any camera that is there.
         """
-        self._seen |= {index: view for index, view in enumerate(snapshot.views) if view is not None}
-        present = [view for view in snapshot.views if view is not None]
-        return [self._seen.get(index, present[0]) for index in range(len(snapshot.views))]
-
-    def _motion(self, snapshot: Snapshot) -> tuple[NDArray[np.float64], float]:
-        """Return `ref_T_prev` and the seconds since the memory was last written."""
-        if self._written is None:
-            return np.eye(4), 0.0
-        ref_T_prev = invert_transform(snapshot.world_T_ref) @ self._written.world_T_ref
-        return ref_T_prev, snapshot.stamp - self._written.stamp
+        lenses = [view.lens if isinstance(view, CameraView) else view for view in snapshot.views]
+        self._lenses |= {index: lens for index, lens in enumerate(lenses) if lens is not None}
+        any_lens = next(view.lens for view in snapshot.views if isinstance(view, CameraView))
+        return [self._lenses.get(index, any_lens) for index in range(len(lenses))]

@@ -18,7 +18,7 @@ from vision_msgs.msg import Detection3DArray
 from streampetr_core.drawing import Colour, Tile, class_colour, draw_boxes, six_camera_picture
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import projection, rotation_from_quaternion, yaw_of
-from streampetr_ros.intake import Calibrations, pinhole_image
+from streampetr_ros.intake import Calibrations, camera_image
 from streampetr_ros.transforms import Transforms
 
 _KEPT_IMAGES = 50  # of each camera; detections come later than their images
@@ -99,7 +99,7 @@ class SnapshotNode(Node):
         if message is None or abs(_nanoseconds(message) - stamp_ns) > _MAX_AGE_NS:
             raise StreampetrError(f"{self._topics[camera]}: no image near the detections of {stamp_ns / 1e9:.3f} s")
         model = self._calibrations.model(camera)
-        image = pinhole_image(message, self._topics[camera], model).copy()
+        image = model.undistort(camera_image(message, self._topics[camera], model)).copy()
         best = detections.detections[: self._options.max_boxes]
         if truth is not None:
             img_P_box = self._projection(model.K, message, truth)

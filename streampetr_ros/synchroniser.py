@@ -34,6 +34,7 @@ ENDED = "waited when the node was stopped"
 
 _PATIENCE = 6  # images of the fastest camera, after which the rhythm is learnt without the missing cameras
 _WINDOW, _RENEWAL = 10, 8  # rotations: from how many the rhythm is learnt, and how often
+_LONE_SECONDS, _LONE_SPREAD_NS = 2.0, 250_000_000  # when the first images are not followed by others
 _MOST_OPEN = 8  # rotations that wait
 _DEAD_AFTER = 8  # rotations without a camera
 _KEPT_STAMPS = 32  # of each camera, to know duplicates
@@ -131,7 +132,10 @@ class Synchroniser:
 
     def poll(self, now: float) -> Step:
         """Release what has waited long enough."""
-        return self._finish(Step(), now)
+        step = Step()
+        if self._waiting and now - self._waiting[-1].time >= _LONE_SECONDS:
+            self._release_lone_set(step)
+        return self._finish(step, now)
 
     def end(self) -> Step:
         """Drop what waits."""
@@ -198,6 +202,15 @@ class Synchroniser:
             self._place_waiting(step)
         while len(self._waiting) > _WINDOW * len(self._cameras):
             step.drop(self._waiting.pop(0), UNPLACED)
+
+    def _release_lone_set(self, step: Step) -> None:
+        """Take one image of each camera and no more, as in a recording of one instant, for a set."""
+        stamps = {arrival.camera: arrival.stamp for arrival in self._waiting}
+        is_whole = len(stamps) == len(self._cameras) == len(self._waiting)
+        if is_whole and max(stamps.values()) - min(stamps.values()) <= _LONE_SPREAD_NS:
+            step.notes.append("one image of each camera and no more: they are taken for one rotation")
+            step.sets.append(ImageSet(stamps, {arrival.camera: arrival.image for arrival in self._waiting}))
+            self._waiting = []
 
     def _renew(self, step: Step) -> None:
         """Follow the cameras; where rotations begin elsewhere now, sort those that are open out anew."""

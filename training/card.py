@@ -127,7 +127,7 @@ def _curve_table(curve: Sequence[Record]) -> str:
     shown = {round(place * last / (_CURVE_ROWS - 1)) for place in range(_CURVE_ROWS)} if training else set()
     kept = [training[index] for index in sorted(shown)] + [record for record in curve if "val_loss" in record]
     rows = [
-        f"| {record['step'] + 1} | {record['epoch']} | {_number(record, 'loss')} | {_number(record, 'val_loss')} |"
+        f"| {record['step'] + 1} | {record['epoch']:.4g} | {_number(record, 'loss')} | {_number(record, 'val_loss')} |"
         for record in sorted(kept, key=lambda record: record["step"])
     ]
     return "\n".join(["| step | epoch | loss | validation loss |", "|---|---|---|---|", *rows])

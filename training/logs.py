@@ -50,7 +50,7 @@ class Logs:
         now = time.perf_counter()
         record = {
             "step": steps_done - 1,
-            "epoch": (steps_done - 1) // self._plan.steps_per_epoch + 1,
+            "epoch": steps_done / self._plan.steps_per_epoch,
             "loss": math.fsum(means[:-1]),
             "lr": rate,
             "grad_norm": norm,
@@ -65,8 +65,7 @@ class Logs:
 
     def write_validation(self, steps_done: int, loss: float) -> None:
         """Write the loss of the validation split."""
-        epoch = (steps_done - 1) // self._plan.steps_per_epoch + 1
-        self._emit({"step": steps_done - 1, "epoch": epoch, "val_loss": loss})
+        self._emit({"step": steps_done - 1, "epoch": steps_done / self._plan.steps_per_epoch, "val_loss": loss})
         self._start = time.perf_counter()
 
     def _emit(self, record: dict[str, float]) -> None:

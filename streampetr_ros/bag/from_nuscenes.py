@@ -17,7 +17,7 @@ from streampetr_ros.bag.scene_messages import Event, scene_messages
 from streampetr_ros.bag.types import type_store
 
 # The metadata as Iron writes it: it names types by their hashes, and Humble reads it too.
-_BAG_VERSION = 8
+BAG_VERSION = 8
 
 
 def write_bag(scene: Scene, out: Path, *, force: bool = False) -> int:
@@ -29,16 +29,18 @@ def write_bag(scene: Scene, out: Path, *, force: bool = False) -> int:
         StreampetrError: `out` exists (with `force`: and is no bag), image files are missing or are no images, or
             vision_msgs is not installed.
     """
-    _check_out(out, force)
+    check_out(out, force)
     _check_images(scene.exposures)
     store = type_store()
     events = scene_messages(scene, store)
-    with _whole_or_nothing(out) as partial:
+    with whole_or_nothing(out) as partial:
         _write(events, store, partial)
     return len(events)
 
 
-def _check_out(out: Path, force: bool) -> None:
+def check_out(out: Path, force: bool) -> None:
+    """Raise StreampetrError when something is there that is not to be replaced: with `force`, anything but a bag."""
+    """Raise StreampetrError when something is there that is not to be replaced: with `force`, anything but a bag."""
     if not out.exists():
         return
     if not force:
@@ -48,7 +50,7 @@ def _check_out(out: Path, force: bool) -> None:
 
 
 @contextmanager
-def _whole_or_nothing(out: Path) -> Iterator[Path]:
+def whole_or_nothing(out: Path) -> Iterator[Path]:
     """Yield a path to write to, in a hidden folder beside `out`; move it to `out` at the end, or leave no trace."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -71,7 +73,7 @@ def _check_images(exposures: Sequence[Exposure]) -> None:
 
 
 def _write(events: Sequence[Event], store: Typestore, path: Path) -> None:
-    with Writer(path, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
+    with Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
         topics = {event.topic: event.msgtype for event in events}
         connections = {
             topic: writer.add_connection(topic, msgtype, typestore=store, offered_qos_profiles=[_profile(topic)])

@@ -72,6 +72,7 @@ class Scene:
     cameras: Mapping[str, Camera]
     base_T_lidar: Pose
     exposures: tuple[Exposure, ...]
+    sweeps: tuple[int, ...]  # the times of LIDAR_TOP
     poses: tuple[tuple[int, Pose], ...]
     keyframes: tuple[Keyframe, ...]
     annotated: bool
@@ -128,6 +129,7 @@ def read_scene(tables: NuScenes, name: str, *, sweeps: bool = True) -> Scene:
         cameras={channel: _camera(row) for channel, row in _calibration(tables, name, images).items()},
         base_T_lidar=_pose(_calibration(tables, name, reference)[REFERENCE]),
         exposures=_exposures(Path(tables.dataroot), images, sweeps),
+        sweeps=tuple(sorted(_nanoseconds(record["timestamp"]) for record in reference)),
         poses=_poses(tables, records),
         keyframes=tuple(keyframes),
         annotated=bool(tables.sample_annotation),

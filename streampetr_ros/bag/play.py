@@ -70,7 +70,7 @@ def play(bag: Path, options: PlayOptions) -> PlayReport:
         raise StreampetrError("--start-paused needs a terminal: the space bar starts the playback")
     with open_bag(bag) as reader:
         classes, left_out = _choose(bag, reader.connections, options)
-        with stop_signals() as stopped, _node() as node, keys() as read_key:
+        with stop_signals() as stopped, own_node("streampetr_bag_player") as node, keys() as read_key:
             publishers = _publishers(node, reader.connections, classes)
             _check_definitions(bag, node, [each for each in reader.connections if each.topic in publishers])
             clock = node.create_publisher(Clock, CLOCK_TOPIC, 10) if options.clock else None
@@ -219,13 +219,12 @@ def _choose(
 
 
 @contextmanager
-def _node() -> Iterator[Node]:
+def own_node(name: str) -> Iterator[Node]:
+    """Yield a node with a context of its own, so that it works in any program and leaves signals alone."""
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = rclpy.create_node(
-            "streampetr_bag_player", context=context, enable_rosout=False, start_parameter_services=False
-        )
+        node = rclpy.create_node(name, context=context, enable_rosout=False, start_parameter_services=False)
         try:
             yield node
         finally:

@@ -13,6 +13,7 @@ from streampetr_ros.bag.nuscenes_scene import REFERENCE, Camera, Exposure, Keyfr
 MAP, ODOM, BASE = "map", "odom", "base_link"
 GROUND_TRUTH_TOPIC = "/ground_truth"
 SAMPLE_TOPIC = "/nuscenes/sample"
+REFERENCE_TOPIC = f"/{REFERENCE.lower()}/stamp"
 _TF = "tf2_msgs/msg/TFMessage"
 _INFO = "sensor_msgs/msg/CameraInfo"
 _IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -60,6 +61,8 @@ def scene_messages(scene: Scene, store: Typestore) -> list[Event]:
         info = partial(make.camera_info, shot, scene.cameras[shot.channel])
         events.append(Event(shot.stamp_ns, info_topic(shot.channel), _INFO, info))
         events.append(Event(shot.stamp_ns, image_topic(shot.channel), _IMAGE, partial(make.image, shot)))
+    for stamp_ns in scene.sweeps:
+        events.append(Event(stamp_ns, REFERENCE_TOPIC, "std_msgs/msg/Header", partial(make.reference, stamp_ns)))
     for key in scene.keyframes:
         events.append(Event(key.stamp_ns, SAMPLE_TOPIC, "std_msgs/msg/String", partial(make.sample, key)))
         if scene.annotated:
@@ -108,6 +111,10 @@ class Messages:
     def sample(self, keyframe: Keyframe) -> object:
         """Return the sample token, which marks the time of a keyframe."""
         return self._new("std_msgs/msg/String", keyframe.sample_token)
+
+    def reference(self, stamp_ns: int) -> object:
+        """Return the time of a sweep of the LiDAR, to which training refers everything around it."""
+        return self._header(stamp_ns, frame_of(REFERENCE))
 
     def truth(self, keyframe: Keyframe) -> object:
         """Return the annotated boxes in base_link: size x is the length, y the width, z the height."""

@@ -1,4 +1,4 @@
-"""Make bags of nuScenes scenes, play bags where rosbag2 is missing, and tell what is in a bag.
+"""Make bags of nuScenes scenes, play and record bags where rosbag2 is missing, and judge what the node published.
 
 A bag is a rosbag2 recording: a folder with metadata.yaml, or an .mcap or .db3 file. Bags made here play in
 `ros2 bag play`, and bags recorded by `ros2 bag record` play here.
@@ -16,18 +16,34 @@ from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
 
+# What the detector publishes under its usual name, but for RViz's markers.
+_PUBLISHED = tuple(
+    f"/streampetr/{name}" for name in ("detections", "detections/points", "tracks", "objects", "label_info")
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and their arguments."""
     commands = parser.add_subparsers(dest="bag_command", metavar="COMMAND", required=True)
     _add(commands, "from-nuscenes", "write one nuScenes scene as a bag", _FROM_NUSCENES, _from_nuscenes_arguments)
     _add(commands, "play", "publish a bag's messages at their times", _PLAY, _play_arguments)
+    _add(commands, "record", "write topics to a bag", _RECORD, _record_arguments)
     _add(commands, "info", "tell what is in a bag", _INFO, _info_arguments)
+    _add(commands, "to-results", "turn what the node published into results files", _TO_RESULTS, _to_results_arguments)
+    _add(commands, "video", "draw what the node published into what it saw", _VIDEO, _video_arguments)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the chosen subcommand."""
-    {"from-nuscenes": _from_nuscenes, "play": _play, "info": _info}[args.bag_command](args)
+    commands = {
+        "from-nuscenes": _from_nuscenes,
+        "play": _play,
+        "record": _record,
+        "info": _info,
+        "to-results": _to_results,
+        "video": _video,
+    }
+    commands[args.bag_command](args)
 
 
 _FROM_NUSCENES = """Write one scene of a nuScenes-format root as a rosbag2 folder (mcap).
@@ -38,6 +54,7 @@ In it, at the sensors' own times:
   /tf_static                      map -> odom, base_link -> each camera and lidar_top
   /ground_truth                   the annotated boxes in base_link (none in a test set)
   /nuscenes/sample                the sample token at each keyframe
+  /lidar_top/stamp                the times of the LiDAR's sweeps, for the node's parameter reference_topic
 
 Example:
   streampetr bag from-nuscenes data/nuscenes --version v1.0-mini --scene scene-0103 out/scene-0103"""
@@ -48,6 +65,33 @@ The space bar pauses and resumes; ctrl-c ends. Several publishers of one topic b
 
 Example:
   streampetr bag play out/scene-0103 --rate 0.5 --loop --clock"""
+
+_RECORD = """Write topics to a rosbag2 folder (mcap) from when they get a publisher until ctrl-c.
+
+Without --topics: what the detector publishes, as `streampetr bag to-results` reads it.
+
+Example:
+  streampetr bag record out/published
+  streampetr bag record out/odometry --topics /tf /tf_static --seconds 60"""
+
+_TO_RESULTS = """Turn what the node published into nuScenes' results files, for nuscenes-devkit to judge.
+
+A message counts for the sample whose time it has. So let the node take its times from the LiDAR, and drop and hide
+nothing: -p reference_topic:=/lidar_top/stamp -p realtime:=false -p score_threshold:=0.0
+OUT receives results_nusc.json and tracking_result.json with all samples of the scenes that were played.
+
+Example:
+  streampetr bag record out/published
+  streampetr bag to-results out/published --dataroot out/world --out out/live
+  streampetr score out/live/results_nusc.json out/live/tracking_result.json --dataroot out/world"""
+
+_VIDEO = """Draw what the node published into what it saw: the cameras, and the scene from above with trails.
+
+BAG has the cameras, RECORDED what the node published of them. Tracks are drawn where there are any, else detections.
+The picture shows the last moment whose truth the bag tells.
+
+Example:
+  streampetr bag video out/scene-0103 out/published --video out/scene.mp4 --picture out/scene.png"""
 
 _INFO = """Tell times, topics, types, rates and quality of service of a bag.
 
@@ -91,6 +135,38 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, metavar="BAG", help="rosbag2 folder, .mcap or .db3 file")
 
 
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="BAG", help="the rosbag2 folder to write")
+    parser.add_argument("--topics", nargs="+", default=list(_PUBLISHED), metavar="TOPIC", help="what to record")
+    parser.add_argument("--seconds", type=_positive, help="end after so long")
+    parser.add_argument("--idle", type=_positive, metavar="SECONDS", help="end when nothing came for so long")
+    parser.add_argument("--force", action="store_true", help="replace a bag of that name")
+
+
+def _to_results_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="recordings of what the node published")
+    parser.add_argument("--dataroot", type=Path, required=True, help="the nuScenes-format root that was played")
+    parser.add_argument("--version", help="its version folder (default: the only one)")
+    parser.add_argument("--out", type=Path, default=Path("out/live"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--node", default="/streampetr", help="name of the node (default: %(default)s)")
+    parser.add_argument(
+        "--tolerance", type=_seconds, default=0.0, metavar="SECONDS", help="between a message and its sample"
+    )
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="the bag that was played to the node")
+    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="what the node published")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="an .mp4 to write")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="a .png or .jpg to write")
+    parser.add_argument("--cameras", nargs="+", metavar="NAME", help="in the picture's order (default: nuScenes' six)")
+    parser.add_argument("--node", default="/streampetr", help="name of the node (default: %(default)s)")
+    parser.add_argument("--max-boxes", type=int, default=60, help="draw the best so many (default: %(default)s)")
+    parser.add_argument("--score", type=float, default=0.2, help="draw from this score on (default: %(default)s)")
+    parser.add_argument("--note", default="", help="a remark for the banner")
+    parser.add_argument("--no-truth", action="store_true", help="leave the truth out")
+
+
 def _from_nuscenes(args: argparse.Namespace) -> None:
     # Each subcommand imports what it needs when it runs: playing takes no data set tools, making a bag takes no ROS.
     try:
@@ -129,6 +205,60 @@ def _play(args: argparse.Namespace) -> None:
     print(f"played {report.played} messages")
     for topic, count in report.left_out.items():
         print(f"left out {count} messages of {topic}")
+
+
+def _record(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.record import RecordOptions, record
+    except ImportError as error:
+        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
+    counts = record(args.out, RecordOptions(tuple(args.topics), args.seconds, args.idle, args.force))
+    print(f"{args.out}: {sum(counts.values())} messages")
+    for topic, count in counts.items():
+        print(f"  {topic}: {count or 'nothing came; was there a publisher?'}")
+
+
+def _to_results(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.nuscenes_scene import open_root
+        from streampetr_ros.bag.published import read_published
+        from streampetr_ros.bag.to_results import to_results
+    except ImportError as error:
+        raise StreampetrError(f"{error}; install it with pip install 'streampetr_ros[ros,training]'") from error
+    from streampetr_core.nuscenes_results import write_results
+
+    published = [read_published(bag, args.node) for bag in args.bags]
+    results = to_results(published, open_root(args.dataroot, args.version), round(args.tolerance * 1e9))
+    for name, entries in (("results_nusc.json", results.detections), ("tracking_result.json", results.tracks)):
+        write_results(args.out / name, entries)
+        print(f"wrote {args.out / name}: {sum(map(len, entries.values()))} boxes in {len(entries)} samples")
+    if results.silent:
+        print(f"{results.silent} of {len(results.detections)} samples had no message of detections")
+
+
+def _video(args: argparse.Namespace) -> None:
+    try:
+        from streampetr_ros.bag.moments import BagScenery
+        from streampetr_ros.bag.published import read_published
+        from streampetr_ros.bag.video import LAYOUT, PictureOptions, write_picture, write_video
+    except ImportError as error:
+        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
+    if not args.video and not args.picture:
+        raise StreampetrError("nothing to write; give --video FILE, --picture FILE or both")
+    cameras = tuple(args.cameras or LAYOUT)
+    published = read_published(args.recorded, args.node)
+    has_tracks = any(len(found.scores_D) for found in published.tracks.values())
+    found = published.tracks if has_tracks else published.detections
+    options = PictureOptions(
+        cameras, most_boxes=args.max_boxes, lowest_score=args.score, note=args.note, truth=not args.no_truth
+    )
+    scenery = BagScenery(args.bag, cameras)
+    if args.picture:
+        write_picture(scenery, found, args.picture, options)
+        print(f"picture: {args.picture}")
+    if args.video:
+        count = write_video(scenery, found, args.video, options)
+        print(f"video: {args.video}, {count} pictures")
 
 
 def _info(args: argparse.Namespace) -> None:

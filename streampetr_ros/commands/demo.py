@@ -1,8 +1,11 @@
-"""See it work: a bag is made, played to a live node over DDS, and a picture of what came out is written.
+"""See it work: a bag is made, played to a live node over DDS, and a video of what came out is written.
 
 With --dataroot the scene is real (any nuScenes-format root); without, a synthetic world is made first. Each step is a
-command of its own, printed as it runs, so that you can run it yourself. Without --model the weights are untrained: all
-parts run for real, but the boxes mean nothing.
+command of its own, printed as it runs, so that you can run it yourself. At the end stand a picture, a video and, where
+the weights are trained and the truth is known, mAP, NDS and AMOTA of what the node published.
+
+Without --model the weights are weights/demo.safetensors; where these are missing, untrained ones: all parts run for
+real, but the boxes mean nothing.
 
 Example:
   streampetr demo --dataroot data/nuscenes --scene scene-0103 --model weights/r50.safetensors
@@ -10,6 +13,7 @@ Example:
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -17,6 +21,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
@@ -25,8 +30,24 @@ _CAMERAS = ("cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_b
 _UNTRAINED_CONFIG = "small_352_256q"
 _UNTRAINED_NOTE = "UNTRAINED WEIGHTS: the coloured boxes mean nothing."
 _UNTRAINED_BOXES = 12  # all scores are alike, so a few boxes are enough to see that they arrive
+_TRAINED_SAMPLES, _UNTRAINED_SAMPLES = 20, 6  # of the synthetic scene, 2 a second
+_RECORDED = 5  # topics that `streampetr bag record` takes by itself
 _READY_SECONDS = 60.0
+_IDLE_SECONDS = 4.0
 _STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class _Scene:
+    dataroot: Path
+    version: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Weights:
+    path: Path
+    trained: bool
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,49 +55,100 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dataroot", type=Path, help="a nuScenes-format root (default: make a synthetic world)")
     parser.add_argument("--version", help="version folder of the root (default: the only one)")
     parser.add_argument("--scene", help="scene to play (default: the first)")
-    parser.add_argument("--model", type=Path, help="model file (default: untrained weights of the small model)")
+    parser.add_argument("--model", type=Path, help="model file (default: weights/demo.safetensors, or untrained ones)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of results (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1.0, help="playing speed (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=0.5, help="playing speed (default: %(default)s)")
 
 
 def run(args: Namespace) -> None:
-    """Run the commands one after the other and say where the picture is."""
+    """Run the commands one after the other and say what they left."""
     args.out.mkdir(parents=True, exist_ok=True)
     # The demo is for this machine alone, unless the user's environment says otherwise.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    dataroot = args.dataroot or _synthetic_world(args.out)
-    version, scene = _choose_scene(dataroot, args.version, args.scene)
-    bag, picture = args.out / "bag", args.out / "picture.png"
-    _run("bag", "from-nuscenes", dataroot, bag, "--version", version, "--scene", scene, "--force")
-    model = args.model or _untrained_model(args.out)
-    picture_options = [] if args.model else ["--note", _UNTRAINED_NOTE, "--max-boxes", _UNTRAINED_BOXES]
-    parameters = {"model": model.resolve(), "autostart": "true", "realtime": "false", "reliability": "reliable"}
-    if not args.model:
-        parameters["score_threshold"] = 0.0
+    weights = _choose_weights(args)
+    dataroot = args.dataroot or _synthetic_world(args.out, weights)
+    scene = _Scene(dataroot, *_choose_scene(dataroot, args.version, args.scene))
+    bag, recorded = args.out / "bag", args.out / "published"
+    _run("bag", "from-nuscenes", dataroot, bag, "--version", scene.version, "--scene", scene.name, "--force")
+    _play_to_node(bag, recorded, weights, args.rate)
+    picture, video = args.out / "picture.png", args.out / "video.mp4"
+    notes = [] if weights.trained else ["--note", _UNTRAINED_NOTE, "--max-boxes", _UNTRAINED_BOXES, "--score", 0]
+    _run("bag", "video", bag, recorded, "--picture", picture, "--video", video, *notes)
+    if weights.trained:
+        _judge(scene, recorded, args.out / "results")
+    print(f"\nLook at {picture} and {video}. The bag {bag} also plays in `ros2 bag play`.")
+    if not weights.trained:
+        print(_UNTRAINED_NOTE)
+
+
+def _play_to_node(bag: Path, recorded: Path, weights: _Weights, rate: float) -> None:
+    """Run node, recorder and player as processes of their own, and watch them until nothing comes any more."""
+    threshold = {} if weights.trained else {"track_birth_score": 1.0}  # their tracks would mean nothing either
+    parameters = {
+        "model": weights.path.resolve(),
+        "autostart": "true",
+        "realtime": "false",
+        "reliability": "reliable",
+        "reference_topic": "/lidar_top/stamp",
+        "score_threshold": 0.0,
+        **threshold,
+    }
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node_command = [_executable("streampetr_node"), "--ros-args", *overrides]
-    listener_command = [*_streampetr("snapshot"), picture, "--wait", _READY_SECONDS, *picture_options]
-    with _background(node_command) as node, _background(listener_command) as listener:
-        # Node and listener must both be there before the first message, or they would miss it.
-        waiting = ["--subscribers", 2, "--wait-for-subscribers", "/tf", "/tf_static", *_camera_topics()]
-        _run("bag", "play", bag, "--rate", args.rate, *waiting)
-        if listener.wait() != 0:
-            raise StreampetrError("nothing could be drawn; the messages above say why")
+    recorder_command = [*_streampetr("bag"), "record", recorded, "--force"]
+    # Node and recorder must both be there before the first message, or they would miss it.
+    waiting = ["--wait-for-subscribers", "/tf", "/tf_static", "/lidar_top/stamp", *_camera_topics()]
+    player_command = [*_streampetr("bag"), "play", bag, "--rate", rate, *waiting]
+    with _background(recorder_command, stderr=subprocess.PIPE) as recorder, _background(node_command) as node:
+        _wait_until_recording(recorder, node)
+        with _background(player_command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as player:
+            _run("watch", "--wait", _READY_SECONDS, "--idle", _IDLE_SECONDS)
+            if player.wait() != 0:
+                raise StreampetrError(f"the bag could not be played; `streampetr bag play {bag}` says why")
         if node.poll() is not None:
             raise StreampetrError(f"the node ended by itself (exit code {node.returncode}); its messages are above")
-    print(f"\nLook at {picture}. The bag {bag} also plays in `ros2 bag play`.")
 
 
-def _synthetic_world(out: Path) -> Path:
-    world = out / "world"
-    _run("synth", world, "--scenes", 1, "--samples", 6, "--size", "800x450", "--sweeps")
+def _wait_until_recording(recorder: subprocess.Popen, node: subprocess.Popen) -> None:
+    """Wait until the recorder has found all that the node publishes."""
+    said, deadline = b"", time.monotonic() + _READY_SECONDS
+    while said.count(b"recording ") < _RECORDED:
+        if node.poll() is not None or recorder.poll() is not None or time.monotonic() > deadline:
+            said += recorder.stderr.read() if recorder.poll() is not None else b""
+            raise StreampetrError(f"the node did not get ready; the messages above say why {said.decode()}".rstrip())
+        if select.select([recorder.stderr], [], [], 0.1)[0]:
+            said += os.read(recorder.stderr.fileno(), 65536)
+
+
+def _judge(scene: _Scene, recorded: Path, out: Path) -> None:
+    """Print mAP, NDS and AMOTA of what was published, where there are annotations of a whole split to judge by."""
+    tables = ["--dataroot", scene.dataroot, "--version", scene.version]
+    _run("bag", "to-results", recorded, *tables, "--out", out)
+    try:
+        _run("score", out / "results_nusc.json", out / "tracking_result.json", *tables)
+    except StreampetrError:
+        print("No metrics of this scene; the message above says why.")
+
+
+def _synthetic_world(out: Path, weights: _Weights) -> Path:
+    world = out / ("world" if weights.trained else "small_world")
+    samples = _TRAINED_SAMPLES if weights.trained else _UNTRAINED_SAMPLES
+    _run("synth", world, "--scenes", 1, "--val-scenes", 1, "--samples", samples, "--size", "800x450", "--sweeps")
     return world
 
 
-def _untrained_model(out: Path) -> Path:
-    model = out / "untrained.safetensors"
+def _choose_weights(args: Namespace) -> _Weights:
+    if args.model:
+        return _Weights(args.model, trained=True)
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    shares = [prefix / "share" / "streampetr_ros" for prefix in (*prefixes, Path(sys.prefix))]
+    for folder in (Path(__file__).parents[2], *shares):
+        shipped = folder / "weights" / "demo.safetensors"
+        if shipped.is_file():
+            return _Weights(shipped, trained=True)
+    model = args.out / "untrained.safetensors"
     _run("init", _UNTRAINED_CONFIG, model)
-    return model
+    return _Weights(model, trained=False)
 
 
 def _choose_scene(dataroot: Path, version: str | None, scene: str | None) -> tuple[str, str]:
@@ -120,13 +192,13 @@ def _run(name: str, *arguments: object) -> None:
 
 
 @contextmanager
-def _background(command: list):
+def _background(command: list, **streams: object):
     """Run a program beside this one; interrupt it at the end."""
     command = [str(word) for word in command]
     _show(command)
     # A session of its own, so that ctrl-c in the terminal reaches it once, through us.
     try:
-        process = subprocess.Popen(command, start_new_session=True)
+        process = subprocess.Popen(command, start_new_session=True, **streams)
     except OSError as error:
         raise StreampetrError(f"{command[0]} cannot be started: {error}; install the package first") from error
     try:

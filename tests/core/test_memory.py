@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streampetr_core.geometry import invert_transform, make_transform, transform_points
-from streampetr_core.memory import Memory
+from streampetr_core.memory import Memory, is_due
 
 LENGTH, ADMITTED, START, CHANNELS = 7, 3, 2, 4
 START_CENTRES = torch.tensor([[10.0, -5.0, 0.5], [-30.0, 20.0, 1.0]])
@@ -121,3 +122,17 @@ def test_each_batch_element_moves_on_its_own():
     assert torch.equal(moved.centre_BM3[0], memory.centre_BM3[0])
     assert torch.equal(moved.centre_BM3[1], memory.centre_BM3[1] + torch.tensor([1.0, 2.0, 3.0]))
     assert moved.age_BM1[:, 0, 0].tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("rate", [2, 3, 4, 6, 7, 10, 12, 15, 20, 30])
+@pytest.mark.parametrize("jitter", [0.0, 0.01])
+def test_entries_come_as_far_apart_as_trained_however_fast_frames_come(rate: float, jitter: float):
+    times = np.arange(0, 30, 1 / rate)
+    times += np.random.default_rng(rate).uniform(-jitter, jitter, len(times))
+    entered = [times[0]]
+    for before, now in zip(times, times[1:], strict=False):
+        if is_due(now - entered[-1], now - before, 0.5):
+            entered.append(now)
+    gaps = np.diff(entered)
+    late = 0.0 if 0.5 * rate % 1 == 0 and not jitter else 1 / rate  # where none comes in time, the next is taken
+    assert gaps.min() >= 0.45 and gaps.max() <= 0.5 + late + 2 * jitter + 1e-9

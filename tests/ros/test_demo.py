@@ -1,6 +1,5 @@
-"""The demo as a user runs it: processes, DDS, a picture at the end."""
+"""The demo as a user runs it: processes, DDS, a picture and a video at the end."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,19 +17,27 @@ def _demo(out: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 def _check_picture(path: Path) -> None:
     picture = cv2.imread(str(path))
-    assert picture.shape[1] == 3 * 640 and picture.shape[0] > 2 * 300
-    assert all(tile.std() > 5 for row in (picture[40:380], picture[400:]) for tile in (row[:, :640], row[:, -640:]))
+    assert picture.shape == (34 + 2 * 270, 3 * 480 + 540, 3)
+    assert all(tile.std() > 5 for row in (picture[60:280], picture[330:]) for tile in (row[:, :480], row[:, 960:1440]))
 
 
-def test_a_synthetic_scene_runs_through_bag_node_and_picture(tmp_path: Path):
+def _check_video(path: Path, pictures: int) -> None:
+    video = cv2.VideoCapture(str(path))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == pictures
+
+
+def test_a_synthetic_scene_runs_through_bag_node_and_video(tmp_path: Path):
     result = _demo(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    sets = int(re.search(r"cam_front (\d+),", result.stdout)[1])
-    assert sets > 20  # six samples at 2 Hz with sweeps at 12 Hz
-    assert f"received on /streampetr/detections: {sets} messages in 'base_link'" in result.stdout
-    assert f"{sets} sets published; dropped: nothing" in result.stderr
+    sets = 31  # six samples at 2 Hz with sweeps at 12 Hz
+    assert f"\n{sets} sets of detections; age of output" in result.stdout
+    for topic in ("detections", "detections/points", "tracks", "objects"):
+        assert f"  /streampetr/{topic}: {sets}\n" in result.stdout
+    assert f"{sets} sets published; dropped sets: none; dropped images: none" in result.stderr
     assert "context is invalid" not in result.stderr  # the node stops in order
+    assert "UNTRAINED WEIGHTS" in result.stdout.splitlines()[-1]
     _check_picture(tmp_path / "picture.png")
+    _check_video(tmp_path / "video.mp4", sets)
 
 
 @pytest.mark.skipif(not KEYFRAME.is_dir(), reason="the real nuScenes keyframe is not on this machine")
@@ -38,7 +45,7 @@ def test_the_real_keyframe_runs_through_bag_node_and_picture(tmp_path: Path):
     result = _demo(tmp_path, "--dataroot", str(KEYFRAME))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "images: 6 of 6 cameras, keyframes: 1, boxes: 68" in result.stdout
-    assert "1 messages in 'base_link'" in result.stdout
+    assert "\n1 sets of detections" in result.stdout
     _check_picture(tmp_path / "picture.png")
 
 

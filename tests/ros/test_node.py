@@ -129,7 +129,7 @@ def test_detections_are_those_of_exposure_time_geometry(live: tuple[Rig, Streamp
             base_T_cam = transform_from_quaternion(BASE_Q_CAMERA[camera], BASE_P_CAMERA[camera])
             cam_T_ref = invert_transform(_world_T_base(exposure) @ base_T_cam) @ world_T_ref
             views.append(CameraView(_as_received(index), K, cam_T_ref))
-        expected, _ = perception.process(Snapshot(stamp / SECOND, views, world_T_ref))
+        expected = perception.process(Snapshot(stamp / SECOND, views, world_T_ref)).detections
         centres = transform_points(base_T_ref, expected.boxes_D7[:, :3].numpy())
         received = [
             (d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.center.position.z) for d in message.detections

@@ -33,7 +33,7 @@ def _snapshot(stamp: float, x: float = 0.0, views: int = 2) -> Snapshot:
 
 
 def _boxes(perception: Perception, snapshot: Snapshot) -> np.ndarray:
-    return perception.process(snapshot)[0].boxes_D7.numpy()
+    return perception.process(snapshot).detections.boxes_D7.numpy()
 
 
 def _step(
@@ -67,8 +67,9 @@ def test_two_snapshots_equal_two_steps_written_out(runtime: TorchRuntime, missin
     expected, _ = _step(runtime, second, 0.5, ref_T_prev, memory, missing)
     views = [None if index == missing else view for index, view in enumerate(second.views)]
     perception.process(first)
-    detections, reason = perception.process(Snapshot(second.stamp, views, second.world_T_ref))
-    assert reason is None
+    perceived = perception.process(Snapshot(second.stamp, views, second.world_T_ref))
+    detections = perceived.detections
+    assert perceived.reset_reason is None
     torch.testing.assert_close(detections.boxes_D7, expected.boxes_D7, atol=1e-4, rtol=0)
     torch.testing.assert_close(detections.scores_D, expected.scores_D, atol=1e-6, rtol=0)
 
@@ -93,9 +94,9 @@ def test_the_memory_is_written_once_per_interval(runtime: TorchRuntime):
 def test_a_useless_memory_is_dropped_and_the_reason_given(runtime: TorchRuntime, snapshot: Snapshot, reason: str):
     used, new = Perception(runtime, POLICY), Perception(runtime, POLICY)
     used.process(_snapshot(100.0))
-    detections, said = used.process(snapshot)
-    assert said is not None and said.startswith(reason)
-    assert np.array_equal(detections.boxes_D7.numpy(), _boxes(new, snapshot))
+    perceived = used.process(snapshot)
+    assert perceived.reset_reason is not None and perceived.reset_reason.startswith(reason)
+    assert np.array_equal(perceived.detections.boxes_D7.numpy(), _boxes(new, snapshot))
 
 
 def test_without_a_reason_the_memory_matters(runtime: TorchRuntime):

@@ -340,6 +340,21 @@ def test_each_reason_for_a_drop():
     assert sum(synchroniser.drops.values()) == 7
 
 
+def test_a_recording_of_one_instant_is_one_set():
+    synchroniser = Synchroniser(("a", "b"), 2, WAIT)
+    synchroniser.add("a", 0, "image", 0.0)
+    assert synchroniser.poll(5.0).sets == []
+    synchroniser.add("b", 40 * MS, "image", 5.0)
+    assert synchroniser.poll(6.9).sets == []
+    (image_set,) = synchroniser.poll(7.1).sets
+    assert image_set.stamps == {"a": 0, "b": 40 * MS}
+    assert synchroniser.waiting == 0
+    apart = Synchroniser(("a", "b"), 2, WAIT)
+    apart.add("a", 0, "image", 0.0)
+    apart.add("b", 300 * MS, "image", 0.0)
+    assert apart.poll(10.0).sets == []
+
+
 def test_images_that_come_at_unrelated_times_teach_no_rhythm():
     chance = random.Random(1)
     stamps = {camera: [chance.randrange(10**10) for _ in range(10)] for camera in "ab"}

@@ -54,7 +54,7 @@ def test_a_card_tells_training_loss_and_metrics(run, tmp_path, capsys):
     assert rows["data"] == "train.npz; 20 samples"
     assert rows["licence"] == load_checkpoint(run / "latest.safetensors").licence
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert f"| 1 | 1 | {lines[0]['loss']:.4g} | - |" in card and f"| 14 | 3 | {lines[-1]['loss']:.4g} | - |" in card
+    assert f"| 1 | 0.2 | {lines[0]['loss']:.4g} | - |" in card and f"| 14 | 2.8 | {lines[-1]['loss']:.4g} | - |" in card
     assert card.count("| - | ") == len([line for line in lines if "val_loss" in line]) == 2
     assert "![loss over steps](CARD_loss.png)" in card
     assert (tmp_path / "CARD_loss.png").stat().st_size > 1000

@@ -10,6 +10,7 @@ import torch
 from streampetr_core.config import NUSCENES_CLASSES
 from streampetr_core.decode import Detections
 from streampetr_core.errors import StreampetrError
+from streampetr_core.nuscenes_results import CLASS_RANGE
 from tests.training import golden
 from tests.training.test_official_pickle import official_infos
 from tests.training.worlds import SPLIT, VERSION, write_small_world
@@ -66,7 +67,7 @@ def test_entries_are_the_official_ones(official_keyframes, given):
 
 
 def test_limits_are_the_official_ones():
-    assert evaluation_config().class_range == GOLDEN["class_range"]
+    assert CLASS_RANGE == evaluation_config().class_range == GOLDEN["class_range"]
 
 
 def test_the_file_is_laid_out_as_the_official_one(tmp_path):

@@ -29,6 +29,7 @@ def test_an_info_file_knows_its_root(mini):
     infos, dataroot = open_split(val)
     assert infos.tokens == open_split(mini)[0].tokens
     assert dataroot == mini
+    assert open_split(shutil.copy(val, mini / "beside.npz"))[1] == mini
     assert open_split(train, mini.parent)[1] == mini.parent
     with pytest.raises(StreampetrError, match="its version is 'v1.0-mini', not 'v1.0-trainval'"):
         open_split(val, version="v1.0-trainval")

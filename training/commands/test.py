@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataroot", type=Path, help="folder of images and tables, instead of the recipe's")
     parser.add_argument("--version", help="read these tables instead of an info file")
     parser.add_argument("--split", help="of the tables (default: the one that is meant for evaluation)")
-    parser.add_argument("--infos", type=Path, help="info file; --dataroot is by default the folder above its own")
+    parser.add_argument("--infos", type=Path, help="info file; --dataroot is by default its folder, or the one above")
     parser.add_argument("--out", type=Path, default=Path("out/test"), help="folder to write (default: %(default)s)")
     parser.add_argument("--eval", nargs="+", choices=("bbox", "track"), default=["bbox"], help="default: bbox")
     parser.add_argument("--tracker", choices=TRACKERS, default=TRACKERS[0], help="default: %(default)s")

@@ -14,6 +14,7 @@ from torch import Tensor
 from streampetr_core.config import ModelConfig
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, invert_transform, projection
+from streampetr_core.preprocess import RESIZERS
 from training.data.augment import (
     Augmentation,
     AugmentationConfig,
@@ -25,7 +26,7 @@ from training.data.augment import (
 )
 from training.data.batch import Sample
 from training.data.gridmask import PROBABILITY, draw_grid_mask
-from training.data.images import RESIZERS, augment_image, check_images_exist, read_image
+from training.data.images import augment_image, check_images_exist, read_image
 from training.data.infos import Camera, Infos, Keyframe, Objects3D
 from training.data.sampler import Request
 from training.data.sequences import sequence_ids

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.preprocess import resize_crop_exact, resize_crop_fast
+from streampetr_core.preprocess import RESIZERS
 from training.data.augment import ImageAugmentation
 
 Pixels = NDArray[np.uint8]
 
-# `exact` gives the very pixels of the published pipeline, `fast` is within one grey level of them.
-RESIZERS = {"exact": resize_crop_exact, "fast": resize_crop_fast}
 _JPEG_END = b"\xff\xd9"
 _TAIL = 64  # bytes: some writers put padding behind the end marker
 
@@ -40,7 +38,7 @@ def read_image(path: Path) -> Pixels:
 
 
 def augment_image(image_HW3: Pixels, augmentation: ImageAugmentation, path: str = "fast") -> Pixels:
-    """Return the network's input image (height, width, 3); `path` is one of RESIZERS."""
+    """Return the network's input image (height, width, 3); `path` is one of `preprocess.RESIZERS`."""
     kept = RESIZERS[path](image_HW3, augmentation.plan)
     if augmentation.flip:
         kept = kept[:, ::-1]

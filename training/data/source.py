@@ -24,7 +24,7 @@ def open_validation_split(
     Args:
         recipe: names the data root and the info file of its validation split.
         dataroot: another root.
-        infos: another info file; its root is `dataroot` or the folder above the file's own, not the recipe's.
+        infos: another info file; its root is `dataroot` or its own folder or the one above, not the recipe's.
         version: read these tables of the root instead of an info file.
         split: of these tables.
 
@@ -53,8 +53,8 @@ def open_split(
     """Return the keyframes of a split, and the folder that its images' paths start from.
 
     Args:
-        path: an info file (the images are in `dataroot`, by default the folder above the file's own, where
-            `streampetr prepare` puts it), or a nuScenes-format root.
+        path: an info file (the images are in `dataroot`, by default in its own folder, where official files are, or
+            the one above, as `streampetr prepare` has it), or a nuScenes-format root.
         dataroot: of an info file.
         version: of the tables; a root may hold several.
         split: by default the one that is meant for evaluation, or the only one.
@@ -68,7 +68,8 @@ def open_split(
     for option, asked, given in (("version", version, infos.header.version), ("split", split, infos.header.split)):
         if asked not in (None, given):
             raise StreampetrError(f"{path}: its {option} is '{given}', not '{asked}'; give the info file of '{asked}'")
-    return infos, dataroot or path.absolute().parent.parent
+    own, above = path.absolute().parents[:2]
+    return infos, dataroot or (own if (own / "samples").is_dir() else above)
 
 
 def _read_root(root: Path, version: str | None, split: str | None) -> Infos:

@@ -7,21 +7,18 @@ D detections of a frame, T tracks.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from streampetr_core.nuscenes_results import TRACKED_CLASSES, Entry
 from training.data.infos import Infos
 
-TRACKED_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
 META = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
 _MAX_DISTANCE = 2.5  # metres between a track and a detection carried back to the frame before
 _FAR = 1e18
 _TOO_FAR = 1e16
-
-Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)

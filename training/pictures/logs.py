@@ -1,10 +1,10 @@
 """Reads training logs of one JSON object a line, ours and mmcv's, as curves.
 
-Our own log: every line holds `step`, the number of optimiser steps so far, and `epoch`, the epochs seen so far as a
-fraction (2.5 in the middle of the third), beside any numbers, as in
+Our own log: every line holds `step`, the number of the optimiser step, from 0, and `epoch`, the epochs seen after it as
+a fraction (2.5 in the middle of the third), beside any numbers, as in
 
     {"run": "r50_704"}
-    {"step": 50, "epoch": 0.02, "loss": 21.4, "loss_cls": 1.2, "lr": 1.2e-4}
+    {"step": 49, "epoch": 0.02, "loss": 21.4, "loss_cls": 1.2, "lr": 1.2e-4}
 
 The first line may be a header, which has no `step`; what is in it is left to the writer. Values other than numbers are
 no curves. `iteration` is read as `step`.

@@ -1,0 +1,198 @@
+"""Pictures and videos of what the node published: the cameras, and a bird's-eye view with trails. D objects."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from streampetr_core.birds_eye import BirdsEye, birds_eye_ground, draw_footprints, draw_trail, draw_velocities
+from streampetr_core.drawing import (
+    Colour,
+    Tile,
+    banner_strip,
+    box_outlines,
+    class_colour,
+    draw_corners,
+    labelled_tile,
+)
+from streampetr_core.errors import StreampetrError
+from streampetr_core.geometry import Array, box_corners, invert_transform, transform_points
+from streampetr_core.labels import draw_labels
+from streampetr_core.nuscenes_results import FoundObjects
+from streampetr_ros.bag.moments import BagScenery, Moment
+
+Picture = NDArray[np.uint8]  # blue, green, red
+
+# Left to right, front above back, as the cameras look.
+LAYOUT = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
+_COLUMNS = 3
+_REACH = 45.0  # metres, seen from above
+_VEHICLE = (3.3, 0.8, 0.87)  # metres ahead of base, behind it, to each side
+_TRAIL_NS = 4_000_000_000
+_TRUTH: Colour = (255, 255, 255)
+_DARK: Colour = (32, 32, 32)
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How a moment is drawn."""
+
+    cameras: Sequence[str] = LAYOUT
+    tile_width: int = 480
+    most_boxes: int = 60
+    lowest_score: float = 0.0
+    note: str = ""
+    truth: bool = True
+
+
+@dataclass
+class Trails:
+    """Where tracks were in the last seconds: by id, (stamp, x, y, z) in odom, oldest first."""
+
+    points: dict[object, list[tuple]] = field(default_factory=dict)
+
+    def extend(self, stamp_ns: int, found: FoundObjects, odom_T_base: Array) -> None:
+        """Note where the tracks of a moment are, and forget what is long ago."""
+        for id_, centre in zip(found.ids_D, transform_points(odom_T_base, found.boxes_D7[:, :3]), strict=True):
+            if id_:
+                self.points.setdefault(id_, []).append((stamp_ns, *centre))
+        for id_, way in list(self.points.items()):
+            self.points[id_] = [point for point in way if point[0] > stamp_ns - _TRAIL_NS]
+
+    def of(self, id_: object, base_T_odom: Array) -> Array:
+        """Return one trail (T, 3) in base."""
+        way = np.array([point[1:] for point in self.points.get(id_, [])]).reshape(-1, 3)
+        return transform_points(base_T_odom, way)
+
+
+def pictures(
+    scenery: BagScenery, published: dict[int, FoundObjects], stamps: Sequence[int], options: PictureOptions
+) -> Iterator[Picture]:
+    """Yield a picture of each of the stamps at which something was published; trails begin with the first."""
+    trails = Trails()
+    for moment in scenery.moments(stamps):
+        found = _best(published[moment.stamp_ns], options)
+        trails.extend(moment.stamp_ns, found, moment.odom_T_base)
+        yield compose(moment, found, trails, options)
+
+
+def write_video(
+    scenery: BagScenery, published: dict[int, FoundObjects], path: Path, options: PictureOptions, speed: float = 1.0
+) -> int:
+    """Write an MP4 (MPEG-4 part 2) of everything published, as fast as it was; return the number of its pictures.
+
+    Raises:
+        StreampetrError: nothing was published, or the video cannot be written.
+    """
+    stamps = sorted(published)
+    if not stamps:
+        raise StreampetrError(f"{path}: nothing was published, so there is nothing to show")
+    seconds = max((stamps[-1] - stamps[0]) / 1e9, 1e-3)
+    rate = float(np.clip(speed * (len(stamps) - 1) / seconds, 1.0, 60.0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = None
+    for picture in tqdm(
+        pictures(scenery, published, stamps, options), total=len(stamps), desc="video", leave=False, disable=None
+    ):
+        if writer is None:
+            size = picture.shape[1], picture.shape[0]
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
+            if not writer.isOpened():
+                raise StreampetrError(f"{path}: OpenCV cannot write this video; choose another name or folder")
+        writer.write(picture)
+    writer.release()
+    return len(stamps)
+
+
+def write_picture(scenery: BagScenery, published: dict[int, FoundObjects], path: Path, options: PictureOptions) -> None:
+    """Write a picture of the last moment for which the bag tells the truth, or of the last of all."""
+    last = scenery.last_true(sorted(published))
+    stamps = [stamp for stamp in sorted(published) if last - _TRAIL_NS < stamp <= last]
+    *_, picture = pictures(scenery, published, stamps, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), picture):
+        raise StreampetrError(f"{path}: cannot be written; choose another name or folder")
+
+
+def compose(moment: Moment, found: FoundObjects, trails: Trails, options: PictureOptions) -> Picture:
+    """Return the cameras in rows of three, and beside them the scene from above."""
+    tiles = [_tile(camera, moment, found, options) for camera in options.cameras]
+    height = max((tile.shape[0] for tile in tiles if tile is not None), default=270)
+    blank = np.full((height, options.tile_width, 3), _DARK, np.uint8)
+    tiles = [blank if tile is None else _padded(tile, height) for tile in tiles]
+    tiles += [blank] * (-len(tiles) % _COLUMNS)
+    rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
+    grid = np.vstack(rows)
+    above = _from_above(moment, found, trails, options, len(grid))
+    whole = np.hstack([grid, above])
+    whole = np.vstack([banner_strip(_banner(moment, found, options), whole.shape[1]), whole])
+    return np.ascontiguousarray(whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2])  # as videos need it
+
+
+def _best(found: FoundObjects, options: PictureOptions) -> FoundObjects:
+    """Return what is shown, best first."""
+    order = np.argsort(-found.scores_D, kind="stable").tolist()
+    kept = [index for index in order if found.scores_D[index] >= options.lowest_score]
+    return found.select(kept[: options.most_boxes])
+
+
+def _banner(moment: Moment, found: FoundObjects, options: PictureOptions) -> str:
+    kind = "tracks" if any(found.ids_D) else "detections"
+    truth = f", truth in white ({len(moment.truth)} boxes)" if options.truth and moment.truth is not None else ""
+    return f"{len(found.scores_D)} {kind} at {moment.stamp_ns / 1e9:.3f} s{truth}. {options.note}".rstrip()
+
+
+def _tile(camera: str, moment: Moment, found: FoundObjects, options: PictureOptions) -> Picture | None:
+    shot = moment.shots.get(camera)
+    if shot is None:
+        return None
+    # Shrunk before it is drawn on, so that lines and letters stay sharp.
+    height = round(shot.image.shape[0] * options.tile_width / shot.image.shape[1])
+    scale = np.diag([options.tile_width / shot.image.shape[1], height / shot.image.shape[0], 1.0, 1.0])
+    image = cv2.resize(shot.image, (options.tile_width, height), interpolation=cv2.INTER_AREA)
+    img_P_base, corners, colours = scale @ shot.img_P_base, box_corners(found.boxes_D7), _colours(found)
+    if options.truth and moment.truth is not None:
+        true_corners = box_corners(moment.truth)
+        draw_corners(image, img_P_base, true_corners, [_TRUTH] * len(true_corners), 1, cross=False)
+    draw_corners(image, img_P_base, corners[::-1], colours[::-1], 2)
+    outlines = box_outlines(img_P_base, corners, (options.tile_width, height))
+    anchors = np.c_[(outlines[:, 0] + outlines[:, 2]) / 2, outlines[:, 1]]
+    tile = labelled_tile(Tile(camera, image), options.tile_width)
+    draw_labels(tile, anchors, _labels(found), colours)
+    return tile
+
+
+def _from_above(moment: Moment, found: FoundObjects, trails: Trails, options: PictureOptions, height: int) -> Picture:
+    window = BirdsEye(height, height, _REACH)
+    image, colours, corners = birds_eye_ground(window, _VEHICLE), _colours(found), box_corners(found.boxes_D7)
+    base_T_odom = invert_transform(moment.odom_T_base)
+    for id_, colour in zip(found.ids_D, colours, strict=True):
+        draw_trail(image, window, trails.of(id_, base_T_odom)[::-1][::3][::-1], colour)
+    draw_footprints(image, window, corners, colours, fill=0.55)
+    if options.truth and moment.truth is not None:
+        draw_footprints(image, window, box_corners(moment.truth), [_TRUTH] * len(moment.truth))
+    draw_velocities(image, window, found.boxes_D7[:, :2], found.velocities_D2, colours)
+    pixels = window.pixels(corners[:, :4])
+    rectangles = np.c_[pixels.min(axis=1), pixels.max(axis=1)].reshape(-1, 4)
+    anchors = np.c_[rectangles[:, [0, 2]].mean(axis=1), rectangles[:, 1]]
+    anchors[((anchors < 0) | (anchors >= height)).any(axis=1)] = np.nan
+    draw_labels(image, anchors, _labels(found), colours, plates=False, keep_clear=rectangles)
+    return image
+
+
+def _padded(tile: Picture, height: int) -> Picture:
+    return cv2.copyMakeBorder(tile, 0, height - len(tile), 0, 0, cv2.BORDER_CONSTANT, value=_DARK)
+
+
+def _colours(found: FoundObjects) -> list[Colour]:
+    return [class_colour(name) for name in found.names_D]
+
+
+def _labels(found: FoundObjects) -> list[str]:
+    return [
+        str(id_) or f"{score:.2f}".removeprefix("0") for id_, score in zip(found.ids_D, found.scores_D, strict=True)
+    ]
