@@ -217,7 +217,7 @@ class Perception:
         return Frame(
             images_BN3HW=normalise(torch.from_numpy(images), config)[None],
             intrinsics_BN33=torch.from_numpy(intrinsics).float()[None],
-            img_P_ref_BN44=torch.from_numpy(img_P_ref)[None],
+            img_P_ref_BN44=torch.from_numpy(img_P_ref).float()[None],
             ref_T_prev_B44=torch.from_numpy(ref_T_prev).float()[None],
             dt_B=torch.tensor([dt], dtype=torch.float32),
             is_first_B=torch.tensor([written is None]),

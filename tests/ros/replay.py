@@ -8,7 +8,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from streampetr_ros.bag.from_nuscenes import BAG_VERSION
 from streampetr_ros.bag.play import PlayOptions, own_node, play
@@ -41,8 +41,10 @@ def through_the_node(bag: Path, out: Path, sets: int, rate: float = 4.0, **value
         recorded.start()
         assert spin_until(lambda: all(node.count_subscribers(topic) for topic in topics))
         assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        with Reader(bag) as reader:
+            there = {connection.topic for connection in reader.connections}
         inputs = [f"/{name}/{kind}" for name in NUSCENES_CAMERAS for kind in ("image_raw/compressed", "camera_info")]
-        waited = ("/tf", "/tf_static", EVERY_SET["reference_topic"], *inputs)
+        waited = tuple(there & {"/tf", "/tf_static", EVERY_SET["reference_topic"], *inputs})
         play(bag, PlayOptions(rate=rate, wait_for=waited, delay=0.2))
         recorded.join()
     finally:
