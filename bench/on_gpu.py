@@ -1,8 +1,11 @@
-"""Everything that is worth knowing of one GPU, in one run of under ten minutes: python -m bench.on_gpu.
+"""Everything that is worth knowing of one GPU, in one run of under ten minutes.
 
 First the tests of the runtime, which compare every back-end on the GPU with the CPU. Then, for ResNet-50 and V2-99, the
 model alone in every back-end and precision, as ratios to the official-style eager fp32 forward in the same run; images
 are on the GPU already. Results go to bench/results/, under the GPU's name.
+
+Example:
+  python -m bench.on_gpu
 """
 
 import argparse

@@ -52,7 +52,8 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> list
     dtype = DTYPES[options.precision]
     steps = {
         "image encoder and decoder": lambda: export_runtime_stages(checkpoint, folder, dtype),
-        "geometry and head": lambda: export_head(checkpoint, folder, dtype),
+        "geometry": lambda: export_geometry(checkpoint, folder),
+        "head": lambda: export_head(checkpoint, folder, dtype),
     }
     if options.calibration is not None:
         require_quantiser()
@@ -69,7 +70,7 @@ def export(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> list
 
 
 def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> None:
-    """Write `geometry.onnx` and `head.onnx`, whose decoder computes in `dtype`."""
+    """Write `head.onnx`, whose decoder computes in `dtype`."""
     detector = checkpoint.detector().requires_grad_(False)
     _, (features, *tensors) = example_arguments(detector, batch=1)
     cameras, tokens = free_sizes(checkpoint.config)
@@ -84,9 +85,14 @@ def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Non
         folder / f"{HEAD}.onnx",
         {"features": {0: cameras}, **{name: {1: tokens} for name in GEOMETRY_NAMES}},
     )
+
+
+def export_geometry(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write `geometry.onnx`."""
+    cameras, _ = free_sizes(checkpoint.config)
     matrices = (torch.eye(4).expand(1, 2, 4, 4).clone(), torch.eye(3).expand(1, 2, 3, 3).clone())
     write_onnx(
-        GeometryStage(detector),
+        GeometryStage(checkpoint.detector().requires_grad_(False)),
         matrices,
         ["ref_P_img", "intrinsics"],
         list(GEOMETRY_NAMES),

@@ -34,21 +34,33 @@ def require_exporter(who: str) -> None:
 
 def export_runtime_stages(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write image encoder and decoder, whose inputs and outputs are all of type `dtype`; takes seconds."""
+    export_encoder(checkpoint, folder, dtype)
+    export_decoder(checkpoint, folder, dtype)
+
+
+def export_encoder(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `encoder.onnx`."""
     detector = checkpoint.detector().requires_grad_(False).to(dtype)
-    images, decoder_inputs = example_arguments(detector)
-    images, decoder_inputs = images.to(dtype), tuple(x.to(dtype) for x in decoder_inputs)
-    cameras, tokens = free_sizes(checkpoint.config)
-    write_onnx(
-        Encoder(detector), (images,), ["images"], ["features"], folder / f"{ENCODER}.onnx", {"images": {0: cameras}}
-    )
+    images, _ = example_arguments(detector)
+    cameras, _ = free_sizes(checkpoint.config)
+    path = folder / f"{ENCODER}.onnx"
+    write_onnx(Encoder(detector), (images.to(dtype),), ["images"], ["features"], path, {"images": {0: cameras}})
+
+
+def export_decoder(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `decoder.onnx`."""
+    detector = checkpoint.detector().requires_grad_(False).to(dtype)
+    _, inputs = example_arguments(detector)
     names = ["features", *GEOMETRY_NAMES, *QUERY_NAMES]
+    cameras, tokens = free_sizes(checkpoint.config)
     scenes = Dim("scenes", min=1, max=_MOST_SCENES)
     free = {
         "features": {0: scenes, 1: cameras},
         **{name: {0: scenes, 1: tokens} for name in GEOMETRY_NAMES},
         **{name: {0: scenes} for name in QUERY_NAMES},
     }
-    write_onnx(LastLayerDecoder(detector), decoder_inputs, names, ["hidden"], folder / f"{DECODER}.onnx", free)
+    arguments = tuple(x.to(dtype) for x in inputs)
+    write_onnx(LastLayerDecoder(detector), arguments, names, ["hidden"], folder / f"{DECODER}.onnx", free)
 
 
 def free_sizes(config: ModelConfig) -> tuple[Dim, Dim]:

@@ -9,6 +9,7 @@ import torch
 
 from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.errors import StreampetrError
+from streampetr_core.frame import Frame
 from streampetr_core.runtime.base import Engine, EngineRuntime
 from streampetr_core.runtime.cuda_graph import CudaGraphEngine
 from streampetr_core.runtime.devices import choose_device
@@ -26,6 +27,7 @@ _BEST_ON = {
     "cuda": (("cuda_graph", "fastest on an NVIDIA GPU"), ("torch", "runs on every GPU")),
     "cpu": (("openvino", "fastest on a CPU"), ("torch", "runs on every CPU")),
 }
+_CAMERAS = 6
 _logger = logging.getLogger(__name__)
 
 
@@ -56,11 +58,11 @@ def open_runtime(checkpoint: Checkpoint, options: RuntimeOptions | None = None) 
         return TorchRuntime(checkpoint, options.device)
     device = choose_device(options.device)
     if options.backend != "auto":
-        return EngineRuntime(checkpoint, _open_engine(options.backend, checkpoint, options, device))
+        return _open(options.backend, checkpoint, options, device)
     passed_over = []
     for backend, reason in _BEST_ON[device.type]:
         try:
-            runtime = EngineRuntime(checkpoint, _open_engine(backend, checkpoint, options, device))
+            runtime = _open(backend, checkpoint, options, device)
         except StreampetrError as error:
             passed_over.append(str(error))
             continue
@@ -78,18 +80,55 @@ def installed_backends() -> list[str]:
     return found if torch.cuda.is_available() else [name for name in found if name != "cuda_graph"]
 
 
-def _open_engine(backend: str, checkpoint: Checkpoint, options: RuntimeOptions, device: torch.device) -> Engine:
+def try_out(runtime: EngineRuntime) -> None:
+    """Run one blank frame of six cameras, so that what a GPU lacks shows now.
+
+    Raises:
+        StreampetrError: out of memory, or a kernel that this GPU or driver cannot run.
+    """
+    config = runtime.config
+    blank = Frame(
+        images_BN3HW=torch.zeros(1, _CAMERAS, 3, config.input_height, config.input_width),
+        intrinsics_BN33=torch.eye(3).expand(1, _CAMERAS, 3, 3),
+        img_P_ref_BN44=torch.eye(4).expand(1, _CAMERAS, 4, 4),
+        ref_T_prev_B44=torch.eye(4)[None],
+        dt_B=torch.zeros(1),
+        is_first_B=torch.ones(1, dtype=torch.bool),
+    )
+    try:
+        runtime.step(blank, runtime.fresh_memory())
+    except torch.cuda.OutOfMemoryError as error:
+        raise StreampetrError(
+            f"{runtime.description}: not enough GPU memory ({_first_line(error)}); end other programs there, use a "
+            "smaller model, or device cpu"
+        ) from error
+    except RuntimeError as error:
+        raise StreampetrError(f"{runtime.description}: cannot run here ({_first_line(error)})") from error
+
+
+def _open(backend: str, checkpoint: Checkpoint, options: RuntimeOptions, device: torch.device) -> EngineRuntime:
+    try:
+        runtime = EngineRuntime(checkpoint, _engine(backend, checkpoint, options, device))
+    except torch.cuda.OutOfMemoryError as error:
+        raise StreampetrError(f"{device}: not enough memory for the model ({_first_line(error)})") from error
+    if runtime.device.type == "cuda":
+        try_out(runtime)
+    return runtime
+
+
+def _engine(backend: str, checkpoint: Checkpoint, options: RuntimeOptions, device: torch.device) -> Engine:
     if backend == "openvino":
         return OpenVinoEngine(checkpoint, options.precision, device, options.engines)
     if backend == "onnxruntime":
         return OnnxEngine(checkpoint, options.precision, device, options.engines)
-    try:
-        detector = checkpoint.detector().requires_grad_(False)
-        if backend == "cuda_graph":
-            return CudaGraphEngine(detector, options.precision, device)
-        return TorchEngine(detector, options.precision, device, compiled=backend == "torch_compile")
-    except torch.cuda.OutOfMemoryError as error:
-        raise StreampetrError(f"{device}: not enough memory for the model ({error}); free it, or use cpu") from error
+    detector = checkpoint.detector().requires_grad_(False)
+    if backend == "cuda_graph":
+        return CudaGraphEngine(detector, options.precision, device)
+    return TorchEngine(detector, options.precision, device, compiled=backend == "torch_compile")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from streampetr_core.checkpoint import untrained_checkpoint
 from streampetr_core.errors import StreampetrError
-from streampetr_core.runtime import RuntimeOptions, TorchRuntime, open_runtime, selection
+from streampetr_core.runtime import EngineRuntime, RuntimeOptions, TorchRuntime, open_runtime, selection
 from streampetr_core.runtime.engine_files import MANIFEST, cached_engines, write_manifest
 from streampetr_core.runtime.stages import decoder_arguments, folded_encoder
 from tests.core.engines import checkpoint_of, lively_checkpoint, needs, variant
@@ -192,6 +192,31 @@ def test_a_back_end_that_is_not_installed_names_the_remedy(monkeypatch):
 def test_bad_options_are_named(options, message):
     with pytest.raises(StreampetrError, match=message):
         open_runtime(CHECKPOINT, options)
+
+
+class FailingEngine:
+    """An engine on a GPU that is full, or that lacks a kernel."""
+
+    description, device, dtype = "a small GPU", torch.device("cpu"), torch.float32
+
+    def __init__(self, error):
+        self.error = error
+
+    def encode(self, images_N3HW):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.cuda.OutOfMemoryError("tried to allocate\nmuch"), r"a small GPU: not enough GPU memory \(tried to allo"),
+        (RuntimeError("no kernel image"), r"a small GPU: cannot run here \(no kernel image\)"),
+    ],
+)
+def test_a_gpu_that_cannot_run_the_model_is_found_out_at_once(error, message):
+    with pytest.raises(StreampetrError, match=message):
+        selection.try_out(EngineRuntime(CHECKPOINT, FailingEngine(error)))
+    selection.try_out(opened("torch"))
 
 
 def test_without_a_compiler_compiling_is_refused(monkeypatch):
