@@ -75,6 +75,22 @@ def check_engines(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return manifest
 
 
+def given_engines(folder: Path | None, checkpoint: Checkpoint, precision: str) -> Path | None:
+    """Return the folder that a user gave, checked; None where the back-end may convert the stages itself.
+
+    Raises:
+        StreampetrError: a folder of other weights, or none for int8, which needs calibration.
+    """
+    if folder is not None:
+        check_engines(folder, checkpoint)
+    elif precision == "int8":
+        raise StreampetrError(
+            "precision 'int8' needs calibrated engines: `streampetr export WEIGHTS --out DIR --int8 ...`, "
+            "then engines DIR"
+        )
+    return folder
+
+
 def engine_file(folder: Path, name: str) -> Path:
     """Return a file of a folder; raises StreampetrError with the remedy where it is not there."""
     path = folder / name

@@ -18,8 +18,8 @@ from streampetr_core.runtime.engine_files import (
     ENCODER,
     ENCODER_INT8,
     cached_engines,
-    check_engines,
     engine_file,
+    given_engines,
 )
 from streampetr_core.runtime.onnx_export import export_runtime_stages, require_exporter
 from streampetr_core.runtime.stages import decoder_arguments
@@ -38,18 +38,12 @@ class OnnxEngine:
         if precision not in PRECISIONS:
             raise StreampetrError(f"ONNX Runtime runs {', '.join(PRECISIONS)} here, not precision '{precision}'")
         providers = _providers(onnxruntime, device)
-        if engines is None and precision == "int8":
-            raise StreampetrError(
-                "precision 'int8' needs calibrated engines: `streampetr export WEIGHTS --out DIR --int8 ...`, then "
-                "engines DIR"
-            )
+        engines = given_engines(engines, checkpoint, precision)
         if engines is None:
             require_exporter("runtime 'onnxruntime'")
             engines = cached_engines(
                 checkpoint, f"onnx-torch{torch.__version__}", lambda folder: export_runtime_stages(checkpoint, folder)
             )
-        else:
-            check_engines(engines, checkpoint)
         self.device = torch.device("cpu")  # of the tensors; where the kernels run, the provider decides
         self.description = f"ONNX Runtime {precision} by {providers[0].removesuffix('ExecutionProvider')}"
         encoder = ENCODER_INT8 if precision == "int8" else ENCODER

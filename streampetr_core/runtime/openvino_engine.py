@@ -20,8 +20,8 @@ from streampetr_core.runtime.engine_files import (
     ENCODER,
     ENCODER_INT8,
     cached_engines,
-    check_engines,
     engine_file,
+    given_engines,
 )
 from streampetr_core.runtime.stages import Encoder, LastLayerDecoder, decoder_arguments, example_arguments
 
@@ -38,17 +38,10 @@ class OpenVinoEngine:
         require_cpu(device, "openvino")
         core = openvino.Core()
         decoder_precision = _check_precision(core, precision)
-        if engines is None and precision == "int8":
-            raise StreampetrError(
-                "precision 'int8' needs calibrated engines: `streampetr export WEIGHTS --out DIR --int8 ...`, then "
-                "engines DIR"
-            )
+        engines, suffix = given_engines(engines, checkpoint, precision), "onnx"
         if engines is None:
             tool, suffix = f"openvino-{openvino.get_version()[:9]}", "xml"
             engines = cached_engines(checkpoint, tool, lambda folder: convert(checkpoint, folder))
-        else:
-            suffix = "onnx"
-            check_engines(engines, checkpoint)
         self.device = device
         self.description = f"OpenVINO {precision} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         encoder = ENCODER_INT8 if precision == "int8" else ENCODER
