@@ -4,6 +4,7 @@ The stages are converted from PyTorch once and kept (see `engine_files`), or rea
 cameras and of scenes is free in both.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class OpenVinoEngine:
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         openvino = require_openvino()
         require_cpu(device, "openvino")
-        core = openvino.Core()
+        core = _core()
         decoder_precision = _check_precision(core, precision)
         engines, suffix = given_engines(engines, checkpoint, precision), "onnx"
         if engines is None:
@@ -66,6 +67,17 @@ def require_openvino() -> Any:
             f"runtime 'openvino' is not installed ({error}); pip install 'streampetr_ros[runtime]'"
         ) from error
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core, of which a process must not have two.
+
+    Its CPU plugin gives the thread that starts it a signal stack. When the earlier of two goes, the stack that the
+    later one will put back is freed, and the next signal, of a child process that ended for one, is a segmentation
+    fault.
+    """
+    return require_openvino().Core()
 
 
 def convert(checkpoint: Checkpoint, folder: Path) -> None:

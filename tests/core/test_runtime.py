@@ -2,12 +2,14 @@
 
 import json
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from streampetr_core.checkpoint import untrained_checkpoint
+from streampetr_core.checkpoint import save_checkpoint, untrained_checkpoint
 from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import EngineRuntime, RuntimeOptions, TorchRuntime, open_runtime, selection
 from streampetr_core.runtime.engine_files import MANIFEST, cached_engines, write_manifest
@@ -315,3 +317,24 @@ def test_the_gpu_gives_the_results_of_the_cpu(backend):
     ours, expected = played(runtime, frames * 2), played(TorchRuntime(CHECKPOINT, "cpu"), frames * 2)
     for (predictions, _), (expected_predictions, _) in zip(ours, expected, strict=True):
         torch.testing.assert_close(predictions.boxes[-1].cpu(), expected_predictions.boxes[-1], rtol=0, atol=1e-2)
+
+
+_SIGNAL_AFTER_ENGINES = """
+import os, signal, sys
+from streampetr_core.checkpoint import load_checkpoint
+from streampetr_core.runtime import RuntimeOptions, open_runtime
+checkpoint = load_checkpoint(sys.argv[1])
+kept = [open_runtime(checkpoint, RuntimeOptions("openvino", "fp32")) for _ in range(2)]
+kept.pop(0)
+kept.pop(0)
+signal.signal(signal.SIGUSR1, lambda *_: print("signal handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@needs("openvino")
+def test_signals_are_handled_after_engines_have_come_and_gone(tmp_path):
+    save_checkpoint(CHECKPOINT, tmp_path / "model.safetensors")
+    command = [sys.executable, "-c", _SIGNAL_AFTER_ENGINES, str(tmp_path / "model.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "signal handled\n"), result.stderr
