@@ -211,16 +211,9 @@ def _meet_ground(start, count, stride, rays, row, eye, origin, depth, east, nort
     What looks above the horizon gets a depth of 1e6 m or more.
     """
     x0, y0, z0 = _first_ray(rays, row)
-    x0, y0, z0 = (
-        np.float32(x0 + start * rays[0, 0]),
-        np.float32(y0 + start * rays[1, 0]),
-        np.float32(z0 + start * rays[2, 0]),
-    )
-    dx, dy, dz = (
-        np.float32(stride * rays[0, 0]),
-        np.float32(stride * rays[1, 0]),
-        np.float32(stride * rays[2, 0]),
-    )
+    x0, y0 = np.float32(x0 + start * rays[0, 0]), np.float32(y0 + start * rays[1, 0])
+    z0, dz = np.float32(z0 + start * rays[2, 0]), np.float32(stride * rays[2, 0])
+    dx, dy = np.float32(stride * rays[0, 0]), np.float32(stride * rays[1, 0])
     height, flat = np.float32(eye[2]), np.float32(1e-6)
     from_x, from_y = np.float32(eye[0] - origin[0]), np.float32(eye[1] - origin[1])
     for index in range(count):
@@ -372,11 +365,7 @@ def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, 
     """Colour the triangles of one row into `line` (3 W,), and name their owners."""
     colours, materials, slots, identities = table
     clouds, grain = textures
-    far_red, far_green, far_blue = (
-        np.float32(light[HORIZON, 0]),
-        np.float32(light[HORIZON, 1]),
-        np.float32(light[HORIZON, 2]),
-    )
+    far = light[HORIZON].astype(np.float32)
     x0, y0, z0 = _first_ray(rays, row)
     dx, dy, dz = rays[0, 0], rays[1, 0], rays[2, 0]
     down, drop, eye_height = np.float32(z0), np.float32(dz), np.float32(eye[2])
@@ -398,9 +387,9 @@ def _surface_row(row, rays, eye, table, textures, haze, light, surface, depths, 
             x, y = eye[0] + depth * (x0 + column * dx), eye[1] + depth * (y0 + column * dy)
             factor *= np.float32(_texture(x, y, above, depth, material, clouds, grain))
         clear = haze[np.uintp(np.int32(min(depth * scale, end)))]
-        line[3 * column + 0] = far_red + (colours[known, 0] * factor - far_red) * clear
-        line[3 * column + 1] = far_green + (colours[known, 1] * factor - far_green) * clear
-        line[3 * column + 2] = far_blue + (colours[known, 2] * factor - far_blue) * clear
+        line[3 * column] = far[0] + (colours[known, 0] * factor - far[0]) * clear
+        line[3 * column + 1] = far[1] + (colours[known, 1] * factor - far[1]) * clear
+        line[3 * column + 2] = far[2] + (colours[known, 2] * factor - far[2]) * clear
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
