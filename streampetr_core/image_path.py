@@ -20,12 +20,11 @@ from torch import Tensor
 
 from streampetr_core.config import ModelConfig
 from streampetr_core.errors import StreampetrError
+from streampetr_core.jpeg import begins_as_jpeg, is_cut_off
 from streampetr_core.preprocess import ResizeCrop, normalise, plan_resize, resize_crop_exact, resize_crop_fast
 
 PATHS = ("exact", "fast", "reduced")
 _REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_TAIL = 64  # bytes: some cameras pad behind the end marker
 
 
 class ImagePath:
@@ -75,10 +74,10 @@ class ImagePath:
     def _decode(self, data: bytes, name: str) -> tuple[NDArray[np.uint8], ResizeCrop]:
         """Return pixels, of a reduced size where the path and the scale allow it, and the plan for the whole image."""
         array = np.frombuffer(data, np.uint8)
-        if data[:2] == _JPEG_START and _JPEG_END not in data[-_TAIL:]:
+        if is_cut_off(data):
             raise StreampetrError(f"{name}: JPEG of {len(data)} bytes is cut off; check the camera driver or the file")
         plan, flag = None, cv2.IMREAD_COLOR
-        if self._path == "reduced" and data[:2] == _JPEG_START:
+        if self._path == "reduced" and begins_as_jpeg(data):
             plan = plan_resize(*_size_in_header(data, name), self._config)
             flag = _reduction_flag(plan)
         pixels = cv2.imdecode(array, flag) if len(data) else None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from streampetr_core.errors import StreampetrError
+from streampetr_core.jpeg import is_cut_off
 
 # Encodings of sensor_msgs/image_encodings.hpp that are read here, with the bytes of a pixel.
 BYTES_PER_PIXEL = {
@@ -87,8 +88,6 @@ def _without_padding(message: Image, pixels: NDArray[np.uint8]) -> Image:
 
 
 def _check_complete(data: NDArray[np.uint8], topic: str) -> None:
-    """Raise StreampetrError for a JPEG that ends early: OpenCV would fill the rest with grey and say nothing."""
-    is_jpeg = data[:2].tobytes() == b"\xff\xd8"
-    # Some drivers pad after the end marker, so it is searched in the last bytes and not only at the very end.
-    if is_jpeg and b"\xff\xd9" not in data[-64:].tobytes():
+    """Raise StreampetrError for a JPEG that ends early."""
+    if is_cut_off(data):
         raise StreampetrError(f"{topic}: JPEG of {len(data)} bytes is truncated; check bandwidth and the camera driver")

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streampetr_core.errors import StreampetrError
+from streampetr_core.jpeg import ends_as_jpeg
 from streampetr_core.preprocess import RESIZERS
 from training.data.augment import ImageAugmentation
 
 Pixels = NDArray[np.uint8]
-
-_JPEG_END = b"\xff\xd9"
-_TAIL = 64  # bytes: some writers put padding behind the end marker
 
 
 def read_image(path: Path) -> Pixels:
@@ -31,7 +29,7 @@ def read_image(path: Path) -> Pixels:
             f"{path}: the image cannot be read ({error.strerror}); check dataroot, or unpack the images again"
         ) from error
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    is_cut_off = path.suffix.lower() in (".jpg", ".jpeg") and _JPEG_END not in content[-_TAIL:]
+    is_cut_off = path.suffix.lower() in (".jpg", ".jpeg") and not ends_as_jpeg(content)
     if image is None or is_cut_off:
         raise StreampetrError(f"{path}: a damaged image ({len(content)} bytes); unpack or download it again")
     return image

@@ -20,6 +20,7 @@ from streampetr_core.drawing import (
 )
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import box_corners, transform_points
+from streampetr_core.jpeg import is_cut_off
 from streampetr_core.labels import draw_labels
 from training.pictures.results import Boxes
 from training.pictures.views import TRAIL_SECONDS, CameraView, SampleView
@@ -32,8 +33,6 @@ _TILE_WIDTH = 640
 _REACH = 53.0  # metres; the evaluation looks 50 m far
 _VEHICLE = (3.3, 0.8, 0.87)  # nuScenes' car, a Renault Zoe: metres ahead of its rear axle, behind it, to each side
 _DARK, _LIGHT, _DIM = (32, 32, 32), (240, 240, 240), (150, 150, 150)
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_TAIL = 64  # bytes: some writers put padding behind the end marker
 _ID_LETTERS = 6  # of a track's id are shown: some are 32 letters long
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -91,9 +90,7 @@ def _read_at_width(camera: CameraView, width: int) -> Picture:
     mode = cv2.IMREAD_REDUCED_COLOR_2 if camera.size[0] >= 2 * width else cv2.IMREAD_COLOR
     content = camera.path.read_bytes()
     image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
-    # What is missing of a JPEG that was cut off OpenCV would fill with grey.
-    is_cut_off = content.startswith(_JPEG_START) and _JPEG_END not in content[-_JPEG_TAIL:]
-    if image is None or is_cut_off:
+    if image is None or is_cut_off(content):
         raise StreampetrError(f"{camera.path}: a damaged image; unpack or download it again")
     height = round(width * camera.size[1] / camera.size[0])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
