@@ -22,6 +22,7 @@ from streampetr_core.errors import StreampetrError
 
 FORMAT = "streampetr-1"
 AUX_HEAD_PREFIX = "aux_head."
+TRAINING_PREFIXES = (AUX_HEAD_PREFIX, "dense_head.")  # of weights that training alone uses
 _COUNTER_SUFFIX = "num_batches_tracked"  # a statistic of batch norm that nothing uses
 _MOST_LISTED = 12
 
@@ -40,7 +41,7 @@ class Checkpoint:
         """Return a detector in evaluation mode with these weights."""
         detector = Detector(self.config)
         detector.load_state_dict(
-            {k: v for k, v in self.state.items() if not k.startswith(AUX_HEAD_PREFIX)}, strict=False
+            {k: v for k, v in self.state.items() if not k.startswith(TRAINING_PREFIXES)}, strict=False
         )
         return detector.eval()
 
@@ -57,7 +58,7 @@ def check_state(config: ModelConfig, state: dict[str, Tensor], source: str) -> N
     """Raise StreampetrError listing what is missing, unknown or mis-shaped in `state` for a model of `config`."""
     with torch.device("meta"):
         expected = {k: tuple(v.shape) for k, v in _without_counters(Detector(config).state_dict()).items()}
-    given = {k: tuple(v.shape) for k, v in state.items() if not k.startswith(AUX_HEAD_PREFIX)}
+    given = {k: tuple(v.shape) for k, v in state.items() if not k.startswith(TRAINING_PREFIXES)}
     shared = sorted(expected.keys() & given.keys())
     problems = {
         "missing": sorted(expected.keys() - given.keys()),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streampetr_core.checkpoint import AUX_HEAD_PREFIX, Checkpoint
+from streampetr_core.checkpoint import TRAINING_PREFIXES, Checkpoint
 from streampetr_core.errors import StreampetrError
 from training.dry_run import duration
 from training.recipe import Recipe, recipe_from_dict
@@ -80,7 +80,7 @@ def training_seconds(log: Sequence[Record]) -> float:
 
 def _model_rows(checkpoint: Checkpoint) -> dict[str, str]:
     config = checkpoint.config
-    count = sum(value.numel() for key, value in checkpoint.state.items() if not key.startswith(AUX_HEAD_PREFIX))
+    count = sum(value.numel() for key, value in checkpoint.state.items() if not key.startswith(TRAINING_PREFIXES))
     return {
         "model": f"{config.name}: {config.backbone}, {config.input_height} x {config.input_width} pixels, "
         f"{config.num_learned} + {config.num_propagated} queries, {count / 1e6:.1f} million numbers",

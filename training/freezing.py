@@ -14,6 +14,13 @@ def freeze(detector: Detector) -> None:
                 module.requires_grad_(False)
 
 
+def freeze_behind_features(detector: Detector) -> None:
+    """Stop the gradients of everything but backbone and neck."""
+    for name, part in detector.named_children():
+        if name not in ("backbone", "neck"):
+            part.requires_grad_(False)
+
+
 def keep_statistics(module: nn.Module) -> None:
     """Let every batch norm use its stored mean and variance; `train()` undoes it, so call it afterwards."""
     for part in module.modules():

@@ -21,6 +21,7 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.memory import Memory
 from training.losses.aux_head import AuxHead
+from training.losses.dense_head import DenseHead
 from training.losses.forward import TrainingModel
 from training.plan import Plan
 from training.pretrained import load_backbone
@@ -83,7 +84,15 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
     start = "random weights"
     if options.backbone_weights:
         start = load_backbone(detector.backbone, options.backbone_weights)
-    model = TrainingModel(detector, aux_head, recipe.loss, learns_batch_norm=options.batch_norm == "learned")
+    dense_head = DenseHead(recipe.model) if options.dense_head else None
+    model = TrainingModel(
+        detector,
+        aux_head,
+        recipe.loss,
+        learns_batch_norm=options.batch_norm == "learned",
+        dense_head=dense_head,
+        learns=options.learns,
+    )
     if options.initial_checkpoint:
         given = load_checkpoint(options.initial_checkpoint)
         check_same_model(given, options.initial_checkpoint, recipe)

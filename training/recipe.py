@@ -24,6 +24,7 @@ from training.losses.config import LossConfig
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_NORMS = ("stored", "learned")
+LEARNING_PARTS = ("all", "images")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class TrainingConfig:
     backbone_weights: str = ""  # a local file of pretrained weights; empty: start from random ones
     initial_checkpoint: str = ""  # a native file of the whole model to start from
     aux_head: bool = True
+    dense_head: bool = False  # every image token tells class, depth, size and heading of what it sees
+    learns: str = "all"  # 'images': backbone and neck alone, by the two heads above
     learned_frames: int = 1  # so many last frames of a window are learned from
     batch_norm: str = "stored"  # 'learned': statistics, scales and shifts learn too, over all ranks
     activation_checkpointing: bool = False
@@ -103,9 +106,12 @@ class Recipe:
         for key, value, choices in (
             ("precision", self.training.precision, PRECISIONS),
             ("batch_norm", self.training.batch_norm, BATCH_NORMS),
+            ("learns", self.training.learns, LEARNING_PARTS),
         ):
             if value not in choices:
                 raise StreampetrError(f"recipe '{self.name}': training.{key} must be {' or '.join(choices)}")
+        if self.training.learns == "images" and not (self.training.aux_head or self.training.dense_head):
+            raise StreampetrError(f"recipe '{self.name}': training.learns images needs aux_head or dense_head")
         if not 1 <= self.training.learned_frames <= self.samples.window:
             raise StreampetrError(f"recipe '{self.name}': training.learned_frames must be 1 to samples.window")
         if self.data.synthetic and self.samples.window > 1:

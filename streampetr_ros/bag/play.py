@@ -37,7 +37,8 @@ class PlayOptions:
     """How to play; times in seconds of the wall clock.
 
     `wait` gives discovery time before the first message; `wait_for` replaces it: topics that must have `listeners`
-    subscribers first. `delay` is slept after either. `skip_unknown` leaves out topics whose type is not installed.
+    subscribers first, a topic that is named twice twice as many. `delay` is slept after either. `skip_unknown` leaves
+    out topics whose type is not installed.
     """
 
     rate: float = 1.0
@@ -119,7 +120,8 @@ class Player:
         self._sleep(self._options.delay)
 
     def _has_listeners(self, topic: str) -> bool:
-        return self._publishers[topic].get_subscription_count() >= self._options.listeners
+        needed = self._options.listeners * self._options.wait_for.count(topic)
+        return self._publishers[topic].get_subscription_count() >= needed
 
     def run(self, reader: Reader, bag: Path) -> None:
         """Play all messages once, or over and over, until stopped."""

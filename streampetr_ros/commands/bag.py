@@ -122,7 +122,11 @@ def _play_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=_seconds, default=0.0, metavar="SECONDS", help="sleep before playing")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
-        "--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC", help="begin when each has its subscribers"
+        "--wait-for-subscribers",
+        nargs="+",
+        default=[],
+        metavar="TOPIC",
+        help="begin when each has its subscribers; twice as many where it is named twice",
     )
     waiting.add_argument(
         "--wait", type=_seconds, default=1.0, metavar="SECONDS", help="time for discovery (default: 1.0)"

@@ -35,6 +35,7 @@ _RECORDED = 5  # topics that `streampetr bag record` takes by itself
 _READY_SECONDS = 60.0
 _IDLE_SECONDS = 4.0
 _STOP_SECONDS = 10.0
+_SETTLING_SECONDS = 0.5  # for what is announced to be known everywhere
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ def _play_to_node(bag: Path, recorded: Path, weights: _Weights, rate: float) -> 
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node_command = [_executable("streampetr_node"), "--ros-args", *overrides]
     recorder_command = [*_streampetr("bag"), "record", recorded, "--force"]
-    # Node and recorder must both be there before the first message, or they would miss it.
-    waiting = ["--wait-for-subscribers", "/tf", "/tf_static", "/lidar_top/stamp", *_camera_topics()]
-    player_command = [*_streampetr("bag"), "play", bag, "--rate", rate, *waiting]
+    # All must be there before the first message, or they would miss it; calibrations are heard by node and watch.
+    calibrations = [f"/{camera}/camera_info" for camera in _CAMERAS]
+    waiting = ["--wait-for-subscribers", "/tf", "/tf_static", "/lidar_top/stamp", *_camera_topics(), *calibrations]
+    player_command = [*_streampetr("bag"), "play", bag, "--rate", rate, "--delay", _SETTLING_SECONDS, *waiting]
     with _background(recorder_command, stderr=subprocess.PIPE) as recorder, _background(node_command) as node:
         _wait_until_recording(recorder, node)
         with _background(player_command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as player:

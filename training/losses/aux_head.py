@@ -14,7 +14,7 @@ from streampetr_core.config import ModelConfig
 from streampetr_core.position import inverse_sigmoid
 from training.losses.functions import corners_to_centre
 
-_NORM_GROUPS = 32
+NORM_GROUPS = 32
 _PRIOR_PROBABILITY = 0.01  # what an untrained class branch should answer (arXiv 1708.02002, section 4.1)
 
 
@@ -35,7 +35,7 @@ class AuxHead(nn.Module):
         super().__init__()
         channels = config.channels
         self.shared_cls, self.shared_reg = (
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(_NORM_GROUPS, channels), nn.ReLU())
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(NORM_GROUPS, channels), nn.ReLU())
             for _ in range(2)
         )
         self.cls = nn.Conv2d(channels, len(config.class_names), 1)
@@ -43,7 +43,7 @@ class AuxHead(nn.Module):
         self.ltrb = nn.Conv2d(channels, 4, 1)
         self.center2d = nn.Conv2d(channels, 2, 1)
         for branch in (self.cls, self.centerness):
-            nn.init.constant_(branch.bias, -math.log((1 - _PRIOR_PROBABILITY) / _PRIOR_PROBABILITY))
+            start_as_background(branch)
 
     def forward(self, features_IChw: Tensor) -> AuxPredictions:
         """Predict from the feature maps of I images."""
@@ -57,6 +57,11 @@ class AuxHead(nn.Module):
             (inverse_sigmoid(location_T2) + _tokens(self.center2d(where))).sigmoid(),
             self.centerness(what)[:, 0],
         )
+
+
+def start_as_background(branch: nn.Conv2d) -> None:
+    """Let a branch of class logits answer 'nothing' nearly everywhere at first."""
+    nn.init.constant_(branch.bias, -math.log((1 - _PRIOR_PROBABILITY) / _PRIOR_PROBABILITY))
 
 
 def _tokens(maps_IChw: Tensor) -> Tensor:

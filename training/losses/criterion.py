@@ -17,6 +17,7 @@ from training.losses.aux_head import AuxPredictions
 from training.losses.aux_losses import aux_losses, match_images
 from training.losses.config import LossConfig
 from training.losses.denoising import Denoising, denoising_losses
+from training.losses.dense_head import DensePredictions, dense_losses, dense_truth
 from training.losses.detection import detection_losses, match_detections
 from training.truth import CameraTruth, Truth
 
@@ -35,6 +36,7 @@ class Outputs:
     detections: Predictions  # of the learned and propagated queries
     denoised: Predictions  # of the denoising queries, if any
     auxiliary: AuxPredictions | None  # of the images of cameras that are present, sample by sample; None: no such head
+    dense: DensePredictions | None = None  # the same
 
 
 def frame_losses(
@@ -47,18 +49,36 @@ def frame_losses(
 ) -> dict[str, Tensor]:
     """Return every loss under its published name; `truths` are those of the frame's samples."""
     matches = match_detections(outputs.detections, truths, config)
-    images, size = shown_images(frame, truths), tuple(frame.images_BN3HW.shape[-2:])
-    aux_matches = None if outputs.auxiliary is None else match_images(outputs.auxiliary, images, size)
-    counts = [len(matches), len(aux_matches or ()), 0 if denoising is None else len(denoising.labels_n)]
+    counts = [len(matches), 0 if denoising is None else len(denoising.labels_n)]
     means = reduce_mean(outputs.detections.boxes.new_tensor(counts)).clamp(min=1.0)
     losses = detection_losses(outputs.detections, truths, matches, means[0], config)
     if denoising is not None:
-        losses |= denoising_losses(outputs.denoised, denoising, means[2], config)
+        losses |= denoising_losses(outputs.denoised, denoising, means[1], config)
     elif config.denoising_groups:
         # The published code logs and sums copies without gradient where a batch has no box; so totals stay comparable.
         losses |= {name.replace("loss", "dn_loss"): loss.detach() for name, loss in losses.items()}
-    if outputs.auxiliary is not None:
-        losses |= aux_losses(outputs.auxiliary, images, aux_matches, means[1], size)
+    return losses | image_losses(outputs.auxiliary, outputs.dense, frame, truths, reduce_mean)
+
+
+def image_losses(
+    auxiliary: AuxPredictions | None,
+    dense: DensePredictions | None,
+    frame: Frame,
+    truths: Sequence[Truth],
+    reduce_mean: ReduceMean = alone,
+) -> dict[str, Tensor]:
+    """Return the losses of the heads that teach the image features; none of a head that is not there."""
+    losses = {}
+    if auxiliary is not None:
+        images, size = shown_images(frame, truths), tuple(frame.images_BN3HW.shape[-2:])
+        matches = match_images(auxiliary, images, size)
+        count = auxiliary.boxes_IT4.new_tensor([len(matches)])
+        losses |= aux_losses(auxiliary, images, matches, reduce_mean(count).clamp(min=1.0)[0], size)
+    if dense is not None:
+        num_tokens, num_classes = dense.class_logits_ITS.shape[1:]
+        height, width = frame.images_BN3HW.shape[-2:]
+        stride = round((height * width / num_tokens) ** 0.5)
+        losses |= dense_losses(dense, dense_truth(frame, truths, stride, num_classes))
     return losses
 
 

@@ -8,23 +8,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from streampetr_core.checkpoint import AUX_HEAD_PREFIX
+from streampetr_core.checkpoint import TRAINING_PREFIXES
 from streampetr_core.detector import Detector
 from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
-from training.freezing import freeze, keep_statistics
+from training.freezing import freeze, freeze_behind_features, keep_statistics
 from training.losses.aux_head import AuxHead
 from training.losses.config import LossConfig
-from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses
+from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
 from training.losses.denoising import Denoising, make_denoising
+from training.losses.dense_head import DenseHead
 from training.truth import Truth
 
 _DETECTOR_PREFIX = "detector."
 
 
 class TrainingModel(nn.Module):
-    """A detector, its auxiliary 2D head (if wanted) and the losses of both."""
+    """A detector, the heads that teach its image features (if wanted), and the losses of all.
+
+    With `learns` "images" only backbone, neck and these heads learn; nothing is detected, and no memory is kept.
+    """
 
     def __init__(
         self,
@@ -33,15 +37,21 @@ class TrainingModel(nn.Module):
         config: LossConfig,
         reduce_mean: ReduceMean = alone,
         learns_batch_norm: bool = False,
+        dense_head: DenseHead | None = None,
+        learns: str = "all",
     ) -> None:
         super().__init__()
         self.detector = detector
         self.aux_head = aux_head
+        self.dense_head = dense_head
+        self.learns = learns
         self.config = config
         self.reduce_mean = reduce_mean
         self.learns_batch_norm = learns_batch_norm
         if not learns_batch_norm:
             freeze(detector)
+        if learns == "images":
+            freeze_behind_features(detector)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
@@ -63,12 +73,25 @@ class TrainingModel(nn.Module):
         memory = self._fill(frames[:num_before], memory)
         losses = {}
         for index, (frame, truth) in enumerate(zip(frames[num_before:], truths, strict=True), num_before):
-            denoising = make_denoising(truth, self.detector.config, self.config)
-            outputs, memory = run_frame(self.detector, self.aux_head, frame, memory, denoising)
-            with torch.autocast(frame.images_BN3HW.device.type, enabled=False):
-                named = frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean)
+            if self.learns == "images":
+                named = self._image_losses(frame, truth)
+            else:
+                named, memory = self._frame_losses(frame, memory, truth)
             losses |= {f"frame_{index}_{name}": loss for name, loss in named.items()}
         return losses, memory
+
+    def _frame_losses(self, frame: Frame, memory: Memory, truth: Sequence[Truth]) -> tuple[dict[str, Tensor], Memory]:
+        denoising = make_denoising(truth, self.detector.config, self.config)
+        outputs, memory = run_frame(self.detector, self.aux_head, frame, memory, denoising, self.dense_head)
+        with torch.autocast(frame.images_BN3HW.device.type, enabled=False):
+            return frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean), memory
+
+    def _image_losses(self, frame: Frame, truth: Sequence[Truth]) -> dict[str, Tensor]:
+        features_BNChw = self.detector.encode(frame.images_BN3HW)
+        with torch.autocast(features_BNChw.device.type, enabled=False):
+            features_IChw = _of_present(features_BNChw.float(), frame.present_BN)
+            auxiliary, dense = (head and head(features_IChw) for head in (self.aux_head, self.dense_head))
+            return image_losses(auxiliary, dense, frame, truth, self.reduce_mean)
 
     @torch.no_grad()
     def _fill(self, frames: Sequence[Frame], memory: Memory) -> Memory:
@@ -84,15 +107,20 @@ class TrainingModel(nn.Module):
         return {key.removeprefix(_DETECTOR_PREFIX): value for key, value in self.state_dict().items()}
 
     def load_native_state(self, state: dict[str, Tensor]) -> None:
-        """Take the weights of a native checkpoint; the auxiliary head keeps its own where the checkpoint has none."""
-        own = {k if k.startswith(AUX_HEAD_PREFIX) else _DETECTOR_PREFIX + k: value for k, value in state.items()}
+        """Take the weights of a native checkpoint; the heads of training keep their own where it has none."""
+        own = {k if k.startswith(TRAINING_PREFIXES) else _DETECTOR_PREFIX + k: value for k, value in state.items()}
         self.load_state_dict(own, strict=False)
 
 
 def run_frame(
-    detector: Detector, aux_head: AuxHead | None, frame: Frame, memory: Memory, denoising: Denoising | None
+    detector: Detector,
+    aux_head: AuxHead | None,
+    frame: Frame,
+    memory: Memory,
+    denoising: Denoising | None,
+    dense_head: DenseHead | None = None,
 ) -> tuple[Outputs, Memory]:
-    """Run one frame as `Detector.step` does, with denoising queries in front and the auxiliary head beside.
+    """Run one frame as `Detector.step` does, with denoising queries in front and the heads of training beside.
 
     Only real queries enter the memory.
     """
@@ -109,8 +137,9 @@ def run_frame(
         num_noisy = 0 if denoising is None else reference_BD3.shape[1]
         detections = _rows(predictions, slice(num_noisy, None))
         memory = detector.update(detections, memory)
-        auxiliary = None if aux_head is None else aux_head(_of_present(features_BNChw, frame.present_BN))
-    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary), memory
+        features_IChw = _of_present(features_BNChw, frame.present_BN)
+        auxiliary, dense = (head and head(features_IChw) for head in (aux_head, dense_head))
+    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense), memory
 
 
 def _of_present(features_BNChw: Tensor, present_BN: Tensor | None) -> Tensor:
