@@ -148,10 +148,13 @@ def test_every_message_arrives_once_in_order_and_unchanged(tmp_path, listener, s
     assert [message.data for message in latched] == ["map", "odom"]
 
 
-def test_it_waits_for_as_many_subscribers_as_it_is_told(tmp_path, listener, start):
+@pytest.mark.parametrize(
+    "waiting", [("--subscribers", "2", "--wait-for-subscribers", "/words"), ("--wait-for-subscribers", *["/words"] * 2)]
+)
+def test_it_waits_for_as_many_subscribers_as_it_is_told(tmp_path, listener, start, waiting):
     bag = small_bag(tmp_path / "bag")
     words = listener.listen(String, "/words")
-    child = start(str(bag), "--subscribers", "2", "--wait-for-subscribers", "/words")
+    child = start(str(bag), *waiting)
     listener.spin_until(lambda: "waiting for subscribers on /words" in child.stderr.readline())
     assert child.poll() is None and not words
     listener.listen(String, "/words")  # a second subscription, into the same list
