@@ -7,11 +7,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from streampetr_core.errors import StreampetrError
 from streampetr_ros.calibration import CameraModel, camera_model
 from streampetr_ros.images import decode_compressed, decode_raw
 from streampetr_ros.perception import Lens
+
+_SECOND_NS = 1_000_000_000
+
+
+def stamp_ns(message: Image | CompressedImage | Header, topic: str) -> int:
+    """Return the stamp of a message with a header, or of a header, in ns; raises StreampetrError for 0 and less.
+
+    No sensor measured then, and to tf 0 means: the latest.
+    """
+    stamp = getattr(message, "header", message).stamp
+    ns = stamp.sec * _SECOND_NS + stamp.nanosec
+    if ns <= 0:
+        raise StreampetrError(f"{topic}: the stamp is {ns / 1e9:.3f} s; let the driver write the time of exposure")
+    return ns
 
 
 class ThrottledLog:

@@ -23,25 +23,28 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 from tf2_ros import Buffer, TransformListener
 
-from streampetr_core.checkpoint import load_checkpoint
+from streampetr_core.checkpoint import Checkpoint, load_checkpoint
 from streampetr_core.errors import StreampetrError
-from streampetr_core.runtime import RuntimeOptions, open_runtime
+from streampetr_core.runtime import Runtime, RuntimeOptions, open_runtime
 from streampetr_core.tracking import TrackerConfig
+from streampetr_ros.arrival_clock import ArrivalClock
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
-from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image
+from streampetr_ros.guard import INTERNAL, Guard, describe
+from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image, stamp_ns
 from streampetr_ros.mounts import Mounts
 from streampetr_ros.outputs import Outputs
-from streampetr_ros.parameters import declare_parameters, is_dynamic, read_parameters
+from streampetr_ros.parameters import Parameters, declare_parameters, is_dynamic, read_parameters
 from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.publishers import Listening
 from streampetr_ros.reference_times import ReferenceTimes
-from streampetr_ros.synchroniser import ImageSet, Step, Synchroniser
-from streampetr_ros.transforms import Transforms
+from streampetr_ros.synchroniser import ENDED, ImageSet, Step, Synchroniser
+from streampetr_ros.transforms import Transforms, transform_fault
 from streampetr_ros.worker import Worker
 
 _NANOSECONDS = 1_000_000_000
@@ -51,6 +54,8 @@ _RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
 _REFERENCE_REACH_NS = 60_000_000  # between the newest exposure of a set and its reference time
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
+_INACTIVE = "not active", "the model is loaded, nothing is subscribed to", "activate the node"
+BAD_STAMP, BAD_TRANSFORM = "unusable stamps", "unusable transforms"
 _TF_CACHE = Duration(seconds=10)
 _TF_CACHE_ALL = Duration(seconds=3600)  # sets that wait, since none may be dropped, find their transforms all the same
 
@@ -58,48 +63,80 @@ _TF_CACHE_ALL = Duration(seconds=3600)  # sets that wait, since none may be drop
 class StreampetrNode(LifecycleNode):
     """Subscribes to cameras and tf, publishes what is found; see `Outputs`."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, open_model: Callable[[Checkpoint, RuntimeOptions], Runtime] = open_runtime, **kwargs: Any
+    ) -> None:
+        """Take what makes a runtime of a checkpoint, and rclpy's arguments."""
         super().__init__("streampetr", **kwargs)
         declare_parameters(self)
+        self._open_model = open_model
         self._configured = False
         self._worker: Worker | None = None
-        self._subscriptions_made: list = []
-        self._problem = ThrottledLog(self.get_logger().warning)
-        self._diagnostics = Diagnostics(self)
+        self._listener: TransformListener | None = None
+        self._outputs: Outputs | None = None
+        self._listening: list[Listening] = []
+        # rclpy wants one severity for each line of code that logs, hence a line for each.
+        self._problem = ThrottledLog(lambda text: self.get_logger().warning(text))
+        self._changed = ThrottledLog(lambda text: self.get_logger().info(text))
+        self._guard = Guard(self._problem)
+        self._diagnostics = Diagnostics(self, self._guard)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and load the model."""
+        return self._attempt(self._configure, self._release, "not configured")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe, and begin a new scene."""
+        result = self._attempt(self._activate, self._stop, "not active")
+        if result == TransitionCallbackReturn.SUCCESS:
+            super().on_activate(state)
+            self._outputs.begin(self.get_parameter("score_threshold").value)
+        return result
+
+    def _attempt(self, work: Callable[[], None], undo: Callable[[], None], name: str) -> TransitionCallbackReturn:
+        """Do the work of a transition; where it fails, say so and undo it, since rclpy tells nobody."""
         try:
-            self._settings = values = read_parameters(self)
-            if not values.model:
-                raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
-            checkpoint = load_checkpoint(values.model)
-            engines = Path(values.engines) if values.engines else None
-            options = RuntimeOptions(values.runtime, values.precision, values.device, engines)
-            runtime = open_runtime(checkpoint, options)
-        except StreampetrError as error:
-            self.get_logger().error(str(error))
-            self._diagnostics.idle("not configured", *str(error).partition("; ")[::2])
+            work()
+        except Exception as error:
+            undo()
+            expected = isinstance(error, StreampetrError)
+            text = str(error) if expected else describe(error)
+            self.get_logger().error(text if expected else f"{text}\n{traceback.format_exc()}")
+            self._diagnostics.idle(name, *text.partition("; ")[::2])
             return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self._settings = values = read_parameters(self)
+        if not values.model:
+            raise StreampetrError("parameter 'model' is empty; give the path of a model file (.safetensors)")
+        checkpoint = load_checkpoint(values.model)
+        engines = Path(values.engines) if values.engines else None
+        runtime = self._open_model(checkpoint, RuntimeOptions(values.runtime, values.precision, values.device, engines))
         policy = ResetPolicy(values.max_gap, values.max_speed)
         make_tracking = TrackerConfig.for_model if values.tracking_method == "identity" else TrackerConfig.by_distance
         thresholds = {"birth_score": values.track_birth_score, "keep_score": values.track_keep_score}
         tracking = make_tracking(checkpoint.config, **thresholds)
         self._perception = Perception(runtime, policy, values.memory_interval or None, tracking, values.resize)
-        self._buffer = Buffer(_TF_CACHE if values.realtime else _TF_CACHE_ALL, self)
-        self._listener = TransformListener(self._buffer, self)
-        self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
-        self._mounts = Mounts(self._buffer, values.base_frame)
+        self._listen_to_transforms(values)
         model = checkpoint.config.class_names, values.model
         self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
         self._configured = True
-        self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
+        self._diagnostics.idle(*_INACTIVE)
         self.get_logger().info(f"model {checkpoint.config.name}, {runtime.description}: {checkpoint.source}")
-        return TransitionCallbackReturn.SUCCESS
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe, and begin a new scene."""
+    def _listen_to_transforms(self, values: Parameters) -> None:
+        self._buffer = Buffer(_TF_CACHE if values.realtime else _TF_CACHE_ALL, self)
+        self._listener = TransformListener(self._buffer, self)
+        for subscription in (self._listener.tf_sub, self._listener.tf_static_sub):
+            topic = subscription.topic_name
+            usable = partial(self._on_transforms, topic, subscription.callback)
+            subscription.callback = self._guard.safe(usable, topic)
+        self._transforms = Transforms(self._buffer, values.base_frame, values.reference_frame, values.fixed_frame)
+        self._mounts = Mounts(self._buffer, values.base_frame)
+
+    def _activate(self) -> None:
         values = self._settings
         self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
         if values.transport == "compressed":
@@ -109,19 +146,19 @@ class StreampetrNode(LifecycleNode):
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
         self._monitor = Monitor(self._image_topics, time.monotonic())
-        # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
+        self._guard.watch(self._monitor)
+        # A bag that is played slowly delays images in sim time only by what they were delayed in truth.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
+        arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
+        self._arrival_time = ArrivalClock(lambda: arrival_clock.now().nanoseconds / _NANOSECONDS)
         self._reference_times = ReferenceTimes()
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
+        self._poll_timer = self.create_timer(_POLL_SECONDS, self._guard.safe(self._on_poll, "timer"), clock=steady)
         self._subscribe(self._image_topics, info_topics)
-        self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
-        watched = Watched(self._monitor, self._synchroniser, self._calibrations, values.smallest_set)
-        self._diagnostics.watch(watched)
-        result = super().on_activate(state)
-        self._outputs.begin(self.get_parameter("score_threshold").value)
-        return result
+        tf = [Listening(self._listener.tf_sub), Listening(self._listener.tf_static_sub)]
+        parts = self._monitor, self._synchroniser, self._calibrations
+        self._diagnostics.watch(Watched(*parts, values.smallest_set, [*self._listening, *tf]))
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop working."""
@@ -152,36 +189,45 @@ class StreampetrNode(LifecycleNode):
         reliability = ReliabilityPolicy[values.reliability.upper()]
         qos = QoSProfile(depth=depth, reliability=reliability)
         for camera in values.cameras:
-            self._subscriptions_made += [
-                self.create_subscription(image_type, image_topics[camera], partial(self._on_image, camera), qos),
-                self.create_subscription(CameraInfo, info_topics[camera], partial(self._on_camera_info, camera), qos),
-            ]
+            self._listen(image_type, image_topics[camera], partial(self._on_image, camera), qos, camera)
+            self._listen(CameraInfo, info_topics[camera], partial(self._on_camera_info, camera), qos, camera)
         if values.reference_topic:
-            subscription = self.create_subscription(Header, values.reference_topic, self._on_reference, qos)
-            self._subscriptions_made.append(subscription)
+            self._listen(Header, values.reference_topic, self._on_reference, qos)
+
+    def _listen(
+        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, camera: str = ""
+    ) -> None:
+        safe = self._guard.safe(callback, topic, camera)
+        self._listening.append(Listening(self.create_subscription(kind, topic, safe, qos), camera))
 
     def _queue_depth(self) -> int:
         return _QUEUE_LATEST if self._settings.realtime else _QUEUE_ALL
 
     def _stop(self) -> None:
-        for subscription in self._subscriptions_made:
-            self.destroy_subscription(subscription)
-        self._subscriptions_made.clear()
-        if self._worker is not None:
-            self.destroy_timer(self._poll_timer)
-            self._worker.stop()
-            self._worker = None
-            self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
-            self._synchroniser.end()
-            images, sets = _listed(self._synchroniser.drops), _listed(self._monitor.set_drops)
-            self.get_logger().info(
-                f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
-            )
+        for each in self._listening:
+            self.destroy_subscription(each.subscription)
+        self._listening.clear()
+        if self._worker is None:
+            return
+        self.destroy_timer(self._poll_timer)
+        left = self._worker.stop()
+        self._worker = None
+        self._diagnostics.idle(*_INACTIVE)
+        self._guard.watch(None)
+        for _ in left:
+            self._monitor.set_dropped(ENDED, time.monotonic())
+        self._monitor.dropped(self._synchroniser.end().drops, time.monotonic())
+        images, sets = _listed(self._monitor.image_drops), _listed(self._monitor.set_drops)
+        self.get_logger().info(
+            f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
+        )
 
     def _release(self) -> None:
-        self._listener.unregister()
-        self._outputs.destroy()
-        del self._perception, self._buffer, self._listener, self._transforms, self._outputs
+        if self._listener is not None:
+            self._listener.unregister()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._perception = self._buffer = self._listener = self._transforms = self._mounts = self._outputs = None
         self._configured = False
         self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
@@ -192,21 +238,35 @@ class StreampetrNode(LifecycleNode):
 
     def _on_camera_info(self, camera: str, info: CameraInfo) -> None:
         if self._calibrations.update(camera, info):
-            self.get_logger().info(f"{camera}: new calibration, in use from the next set on")
+            usable = self._calibrations.lens(camera) is not None
+            self._changed(f"{camera}: new calibration, in use from the next set on", key=f"{camera} {usable}")
 
     def _on_reference(self, header: Header) -> None:
-        self._reference_times.add(Time.from_msg(header.stamp).nanoseconds)
+        try:
+            self._reference_times.add(stamp_ns(header, self._settings.reference_topic))
+        except StreampetrError as error:
+            self._guard.fault(BAD_STAMP, str(error))
+
+    def _on_transforms(self, topic: str, take: Callable[[TFMessage], None], message: TFMessage) -> None:
+        faults = [transform_fault(transform) for transform in message.transforms]
+        for fault in filter(None, faults):
+            self._guard.fault(BAD_TRANSFORM, f"{topic}: {fault}; check who publishes it")
+        usable = [transform for transform, fault in zip(message.transforms, faults, strict=True) if not fault]
+        take(TFMessage(transforms=usable))
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
-        stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
-        self._monitor.image(camera, stamp_ns, time.monotonic())
-        self._use(self._synchroniser.add(camera, stamp_ns, message, self._arrival_time()))
+        now, topic = time.monotonic(), self._image_topics[camera]
+        try:
+            exposure_ns = stamp_ns(message, topic)
+        except StreampetrError as error:
+            self._monitor.unusable_image(camera, BAD_STAMP, now)
+            self._guard.fault(BAD_STAMP, str(error), camera)
+            return
+        self._monitor.image(camera, exposure_ns, now)
+        self._use(self._synchroniser.add(camera, exposure_ns, message, self._arrival_time()))
 
     def _on_poll(self) -> None:
         self._use(self._synchroniser.poll(self._arrival_time()))
-
-    def _arrival_time(self) -> float:
-        return self._arrival_clock.now().nanoseconds / _NANOSECONDS
 
     def _use(self, step: Step) -> None:
         """Act on what the synchroniser found out."""
@@ -218,7 +278,7 @@ class StreampetrNode(LifecycleNode):
             self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
-            self._monitor.set_released(time.monotonic())
+            self._monitor.set_released(len(image_set.images), time.monotonic())
             self._worker.submit(image_set)
 
     def _on_late_set(self, image_set: ImageSet) -> None:
@@ -241,9 +301,8 @@ class StreampetrNode(LifecycleNode):
             self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
         except Exception as error:  # one bad set must not silence the node for good
-            self._monitor.set_dropped("internal error", time.monotonic())
-            self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
-            self._problem(f"set dropped by an internal error, please report it:\n{traceback.format_exc()}")
+            self._monitor.set_dropped(INTERNAL, time.monotonic())
+            self._guard.caught(error, "set dropped")
 
     def _reference_time(self, newest_ns: int) -> int:
         """Return the instant to which a set with this newest exposure belongs."""
@@ -305,13 +364,13 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {reason}" for reason, count in counts.items()) or "none"
 
 
-def main() -> int:
+def main(make_node: Callable[[], StreampetrNode] = StreampetrNode) -> int:
     """Run the node until SIGINT or SIGTERM; with the parameter `autostart` it becomes active by itself."""
     # Signals are Python's here, so that the node can still publish and log while it stops in order.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        node = StreampetrNode()
+        node = make_node()
     except StreampetrError as error:
         print(f"streampetr: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.distortion import Distortion
+from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.heads import Predictions, admitted_queries
@@ -164,12 +165,19 @@ class Perception:
         self._state = self._state.fresh(self._tracking)
 
     def process(self, snapshot: Snapshot) -> Perceived:
-        """Detect and track in one snapshot."""
+        """Detect and track in one snapshot.
+
+        Raises:
+            StreampetrError: the model answers with numbers that are none; the next snapshot begins a new scene.
+        """
         reason = self._reset_reason(snapshot)
         if reason is not None:
             self.reset()
         state = self._state
         predictions, memory = self._runtime.step(self._frame(snapshot), state.memory)
+        if not _is_finite(predictions):
+            self.reset()  # what is not finite stays in the memory for good
+            raise StreampetrError("the model's output is not finite; check its weights, and try another precision")
         is_admitted = self._is_admitted(snapshot)
         detections = decode_detections(predictions, self._runtime.config)[0].to("cpu")
         tracks, tracker = self._track(snapshot, detections, predictions if is_admitted else None)
@@ -234,3 +242,7 @@ class Perception:
         self._lenses |= {index: lens for index, lens in enumerate(lenses) if lens is not None}
         any_lens = next(view.lens for view in snapshot.views if isinstance(view, CameraView))
         return [self._lenses.get(index, any_lens) for index in range(len(lenses))]
+
+
+def _is_finite(predictions: Predictions) -> bool:
+    return bool(torch.isfinite(predictions.class_logits[-1]).all() and torch.isfinite(predictions.boxes[-1]).all())
