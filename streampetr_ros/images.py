@@ -1,7 +1,10 @@
 """From image messages to pixels: (height, width, 3) bytes in OpenCV's order blue, green, red."""
 
+from io import BytesIO
+
 import cv2
 import numpy as np
+import PIL.Image
 from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -40,12 +43,24 @@ def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]
     """Decode JPEG or PNG; raises StreampetrError for data that is broken or cut off."""
     data = np.frombuffer(message.data, np.uint8)
     _check_complete(data, topic)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # more pixels than OpenCV allows, among others
+        image = None
     if image is None:
         raise StreampetrError(
             f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver"
         )
     return image
+
+
+def compressed_size(message: CompressedImage) -> tuple[int, int] | None:
+    """Return width and height that JPEG or PNG data announce, without decoding it; None where it is neither."""
+    try:
+        with PIL.Image.open(BytesIO(message.data), formats=("JPEG", "PNG")) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        return None
 
 
 def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from streampetr_core.errors import StreampetrError
 from streampetr_ros.calibration import CameraModel, camera_model
-from streampetr_ros.images import decode_compressed, decode_raw
+from streampetr_ros.images import compressed_size, decode_compressed, decode_raw
 from streampetr_ros.perception import Lens
 
 _SECOND_NS = 1_000_000_000
@@ -92,14 +92,25 @@ class Calibrations:
 
 def camera_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
     """Decode an image; raises StreampetrError if it is broken or not of the calibrated size."""
-    image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
-    height, width = image.shape[:2]
-    if (width, height) != (model.width, model.height):
-        raise StreampetrError(
-            f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
-            "publish the calibration of this resolution"
-        )
+    if isinstance(message, Image):
+        image = decode_raw(message, topic)
+    else:
+        # A few bytes can announce gigabytes of pixels; decoding may turn an image over, as its EXIF data says.
+        announced = compressed_size(message)
+        if announced is not None and sorted(announced) != sorted((model.width, model.height)):
+            raise _other_size(announced, model, topic)
+        image = decode_compressed(message, topic)
+    size = image.shape[1], image.shape[0]
+    if size != (model.width, model.height):
+        raise _other_size(size, model, topic)
     return image
+
+
+def _other_size(size: tuple[int, int], model: CameraModel, topic: str) -> StreampetrError:
+    return StreampetrError(
+        f"{topic}: image is {size[0]}x{size[1]}, but its CameraInfo says {model.width}x{model.height}; "
+        "publish the calibration of this resolution"
+    )
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

@@ -72,6 +72,7 @@ class StreampetrNode(LifecycleNode):
         self._open_model = open_model
         self._configured = False
         self._worker: Worker | None = None
+        self._newest_ns: int | None = None  # of the images in sets, until the clock jumps
         self._listener: TransformListener | None = None
         self._outputs: Outputs | None = None
         self._listening: list[Listening] = []
@@ -81,6 +82,11 @@ class StreampetrNode(LifecycleNode):
         self._guard = Guard(self._problem)
         self._diagnostics = Diagnostics(self, self._guard)
         self.add_on_set_parameters_callback(self._on_parameters)
+
+    @property
+    def monitor(self) -> Monitor:
+        """What is counted since the node became active."""
+        return self._monitor
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and load the model."""
@@ -151,6 +157,7 @@ class StreampetrNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
         self._arrival_time = ArrivalClock(lambda: arrival_clock.now().nanoseconds / _NANOSECONDS)
+        self._newest_ns = None
         self._reference_times = ReferenceTimes()
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
@@ -248,7 +255,8 @@ class StreampetrNode(LifecycleNode):
             self._guard.fault(BAD_STAMP, str(error))
 
     def _on_transforms(self, topic: str, take: Callable[[TFMessage], None], message: TFMessage) -> None:
-        faults = [transform_fault(transform) for transform in message.transforms]
+        newest_ns = self._newest_ns if topic == self._listener.tf_sub.topic_name else None
+        faults = [transform_fault(transform, newest_ns) for transform in message.transforms]
         for fault in filter(None, faults):
             self._guard.fault(BAD_TRANSFORM, f"{topic}: {fault}; check who publishes it")
         usable = [transform for transform, fault in zip(message.transforms, faults, strict=True) if not fault]
@@ -272,12 +280,15 @@ class StreampetrNode(LifecycleNode):
         """Act on what the synchroniser found out."""
         for note in step.notes:
             self.get_logger().info(note)
+        if step.jump is not None:
+            self._newest_ns = None
         if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
             self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
+            self._newest_ns = image_set.newest_stamp
             self._monitor.set_released(len(image_set.images), time.monotonic())
             self._worker.submit(image_set)
 
