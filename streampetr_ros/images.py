@@ -48,19 +48,27 @@ def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]
     except cv2.error:  # more pixels than OpenCV allows, among others
         image = None
     if image is None:
-        raise StreampetrError(
-            f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver"
-        )
+        raise _no_image(message, topic)
     return image
 
 
-def compressed_size(message: CompressedImage) -> tuple[int, int] | None:
-    """Return width and height that JPEG or PNG data announce, without decoding it; None where it is neither."""
+def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
+    """Return width and height that JPEG or PNG data announce, without decoding it.
+
+    OpenCV believes every length that it reads, and takes gigabytes and many seconds for a few wrong bytes.
+    Raises StreampetrError for data that is broken, cut off, or announces more pixels than any camera has.
+    """
+    _check_complete(np.frombuffer(message.data, np.uint8), topic)
     try:
         with PIL.Image.open(BytesIO(message.data), formats=("JPEG", "PNG")) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
-        return None
+            size = image.size
+            if image.format == "PNG":
+                image.verify()
+    except PIL.Image.DecompressionBombError as error:
+        raise StreampetrError(f"{topic}: {error}; check the camera driver") from error
+    except Exception as error:  # which one depends on the byte that is wrong
+        raise _no_image(message, topic) from error
+    return size
 
 
 def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:
@@ -90,6 +98,12 @@ def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:
         Exception
     ) as error:  # cv_bridge raises CvBridgeError, KeyError or cv2.error, depending on where it comes from
         raise StreampetrError(f"{topic}: {message.encoding} cannot be converted to bgr8: {error}") from error
+
+
+def _no_image(message: CompressedImage, topic: str) -> StreampetrError:
+    return StreampetrError(
+        f"{topic}: {len(message.data)} bytes of format '{message.format}' are no image; check the camera driver"
+    )
 
 
 def _without_padding(message: Image, pixels: NDArray[np.uint8]) -> Image:

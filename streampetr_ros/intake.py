@@ -95,9 +95,9 @@ def camera_image(message: Image | CompressedImage, topic: str, model: CameraMode
     if isinstance(message, Image):
         image = decode_raw(message, topic)
     else:
-        # A few bytes can announce gigabytes of pixels; decoding may turn an image over, as its EXIF data says.
-        announced = compressed_size(message)
-        if announced is not None and sorted(announced) != sorted((model.width, model.height)):
+        announced = compressed_size(message, topic)
+        # Decoding may turn an image over, as its EXIF data says.
+        if sorted(announced) != sorted((model.width, model.height)):
             raise _other_size(announced, model, topic)
         image = decode_compressed(message, topic)
     size = image.shape[1], image.shape[0]

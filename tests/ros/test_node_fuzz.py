@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import rclpy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.time import Time
@@ -113,7 +113,13 @@ def ros() -> Iterator[None]:
 def test_no_message_ends_the_node_or_goes_uncounted(ros: None, tmp_path: Path, transport: str, image_topic: str):
     fed = Fed(write_tiny_model(tmp_path / "tiny.safetensors"), transport)
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(
+        max_examples=EXAMPLES,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
     @given(st.lists(items(transport), min_size=MESSAGES, max_size=MESSAGES))
     def feed(messages: list[tuple[str, Any, bool]]) -> None:
         fed.place()
