@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage
 
 from bench.reliability.node import FAILS, NO_MEMORY, Switch
 from bench.reliability.player import Change, moved_by, unchanged
-from bench.reliability.recording import IMAGE, INFO, TF, Item, changed_info, resized
+from bench.reliability.recording import IMAGE, INFO, TF, Item, changed_info, halved
 from streampetr_core.geometry import make_transform
 
 _VICTIM = "cam_front"
@@ -51,8 +51,8 @@ def _unplugged(item: Item, rng: random.Random) -> list[Item]:
 
 
 @cache
-def _half(image: int, message: Any) -> CompressedImage:
-    return resized(message.value, 240, 134)
+def _half(message: "_ById") -> CompressedImage:
+    return halved(message.value)
 
 
 class _ById:
@@ -70,12 +70,11 @@ class _ById:
 
 def _other_size(item: Item, rng: random.Random, with_info: bool) -> list[Item]:
     if item.kind == IMAGE:
-        return [replace(item, message=_half(0, _ById(item.message)))]
+        return [replace(item, message=_half(_ById(item.message)))]
     if item.kind == INFO and with_info:
         info = item.message
-        scale = np.diag([240 / info.width, 134 / info.height, 1.0])
-        k = (scale @ np.reshape(info.k, (3, 3))).flatten().tolist()
-        return [replace(item, message=changed_info(info, width=240, height=134, k=k))]
+        k = (np.diag([0.5, 0.5, 1.0]) @ np.reshape(info.k, (3, 3))).flatten().tolist()
+        return [replace(item, message=changed_info(info, width=info.width // 2, height=info.height // 2, k=k))]
     return [item]
 
 

@@ -19,7 +19,7 @@ from streampetr_ros.bag.reading import open_bag, read_messages
 from streampetr_ros.transforms import matrix_from_transform
 
 IMAGE, INFO, TF, TF_STATIC = "image", "info", "tf", "tf_static"
-_SAMPLES, _SIZE, _SAMPLE_HZ = 16, "480x270", 2.0
+_SAMPLES, _SIZE = 16, "480x270"
 _MODEL = "small_352_256q"
 
 
@@ -59,7 +59,7 @@ def prepare(folder: Path) -> tuple[Path, Path]:
 
 
 def load(bag: Path, hz: float, raw: bool) -> Recording:
-    """Read the cameras and tf of a bag; its keyframes come `hz` times a second, images raw if wished."""
+    """Read the cameras and tf of a bag, faster or slower so that each camera sends `hz` images a second."""
     items: list[Item] = []
     with open_bag(bag) as reader:
         for connection, stamp_ns, data in read_messages(reader, bag):
@@ -69,7 +69,9 @@ def load(bag: Path, hz: float, raw: bool) -> Recording:
                 camera = connection.topic.split("/")[1] if kind in (IMAGE, INFO) else ""
                 items.append(Item(kind, connection.topic, camera, stamp_ns, message))
     start = min(item.stamp_ns for item in items)
-    pace = _SAMPLE_HZ / hz
+    first = next(item.camera for item in items if item.kind == IMAGE)
+    stamps = [item.stamp_ns for item in items if item.kind == IMAGE and item.camera == first]
+    pace = (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e9 / hz
     items = [replace(item, stamp_ns=int((item.stamp_ns - start) * pace)) for item in items]
     poses = [matrix_from_transform(item.message.transforms[0].transform) for item in items if item.kind == TF]
     span = max(item.stamp_ns for item in items if item.kind == IMAGE) + int(0.8e9 / hz)
@@ -91,9 +93,10 @@ def stamped(item: Item) -> Any:
     return message
 
 
-def resized(message: CompressedImage, width: int, height: int) -> CompressedImage:
-    """Return a JPEG image in another size."""
-    image = cv2.resize(cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR), (width, height))
+def halved(message: CompressedImage) -> CompressedImage:
+    """Return a JPEG image at half its resolution."""
+    image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2))
     smaller = CompressedImage(header=message.header, format="jpeg")
     smaller.data.frombytes(cv2.imencode(".jpg", image)[1].tobytes())
     return smaller

@@ -37,6 +37,10 @@ class Observer:
             if status.hardware_id == f"/{self.rig.detector}":
                 self.statuses[status.name.split(": ")[1]] = status
 
+    def begin_at(self, stamp: int) -> None:
+        """Let the next set have this stamp."""
+        self._stamps = itertools.count(stamp, INTERVAL)
+
     def send(self) -> None:
         """Send one set, its calibrations and the vehicle's pose around it."""
         stamp = next(self._stamps)
