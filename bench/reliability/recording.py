@@ -19,7 +19,7 @@ from streampetr_ros.bag.reading import open_bag, read_messages
 from streampetr_ros.transforms import matrix_from_transform
 
 IMAGE, INFO, TF, TF_STATIC = "image", "info", "tf", "tf_static"
-_SAMPLES, _SIZE = 16, "480x270"
+_SAMPLES, _SIZE = 10, "320x180"
 _MODEL = "small_352_256q"
 
 

@@ -60,6 +60,7 @@ def attempt(fault: Fault, recording: Recording, model: Path, seconds: float, con
         with own_node("reliability") as node:
             observer = Observer(node, process.pid)
             player = Player(node, recording)
+            _wait(lambda: player.listeners() == len(player.topics), _PATIENCE)
             player.start()
             outcome = _run(fault, player, observer, seconds, switch, process.is_alive)
             observer.stop()
