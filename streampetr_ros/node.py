@@ -72,7 +72,7 @@ class StreampetrNode(LifecycleNode):
         self._open_model = open_model
         self._configured = False
         self._worker: Worker | None = None
-        self._newest_ns: int | None = None  # of the images in sets, until the clock jumps
+        self._newest: tuple[int, float] | None = None  # stamp of the newest set, and when it came
         self._listener: TransformListener | None = None
         self._outputs: Outputs | None = None
         self._listening: list[Listening] = []
@@ -157,7 +157,6 @@ class StreampetrNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
         self._arrival_time = ArrivalClock(lambda: arrival_clock.now().nanoseconds / _NANOSECONDS)
-        self._newest_ns = None
         self._reference_times = ReferenceTimes()
         self._perception.reset()
         self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
@@ -218,7 +217,7 @@ class StreampetrNode(LifecycleNode):
             return
         self.destroy_timer(self._poll_timer)
         left = self._worker.stop()
-        self._worker = None
+        self._worker = self._newest = None
         self._diagnostics.idle(*_INACTIVE)
         self._guard.watch(None)
         for _ in left:
@@ -255,12 +254,20 @@ class StreampetrNode(LifecycleNode):
             self._guard.fault(BAD_STAMP, str(error))
 
     def _on_transforms(self, topic: str, take: Callable[[TFMessage], None], message: TFMessage) -> None:
-        newest_ns = self._newest_ns if topic == self._listener.tf_sub.topic_name else None
-        faults = [transform_fault(transform, newest_ns) for transform in message.transforms]
+        moves = topic == self._listener.tf_sub.topic_name
+        now_ns = self._image_time() if moves else None
+        faults = [transform_fault(transform, now_ns) for transform in message.transforms]
         for fault in filter(None, faults):
             self._guard.fault(BAD_TRANSFORM, f"{topic}: {fault}; check who publishes it")
         usable = [transform for transform, fault in zip(message.transforms, faults, strict=True) if not fault]
         take(TFMessage(transforms=usable))
+
+    def _image_time(self) -> int | None:
+        """Return the time in ns by the clock of the images, as far as it is known."""
+        if self._newest is None:
+            return None
+        newest_ns, came = self._newest
+        return newest_ns + int((time.monotonic() - came) * _NANOSECONDS)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         now, topic = time.monotonic(), self._image_topics[camera]
@@ -281,14 +288,14 @@ class StreampetrNode(LifecycleNode):
         for note in step.notes:
             self.get_logger().info(note)
         if step.jump is not None:
-            self._newest_ns = None
+            self._newest = None
         if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
             self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
-            self._newest_ns = image_set.newest_stamp
+            self._newest = image_set.newest_stamp, time.monotonic()
             self._monitor.set_released(len(image_set.images), time.monotonic())
             self._worker.submit(image_set)
 

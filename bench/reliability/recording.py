@@ -1,5 +1,6 @@
 """A scene to play: synthetic, as a bag, and as messages that can be given any stamp."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from streampetr_ros.transforms import matrix_from_transform
 
 IMAGE, INFO, TF, TF_STATIC = "image", "info", "tf", "tf_static"
 _SAMPLES, _SIZE = 10, "320x180"
+_VERSION = "v1.0-synth"
 _MODEL = "small_352_256q"
 
 
@@ -53,7 +55,8 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     """Write a synthetic scene as a bag, and untrained weights; return both paths."""
     world, bag, model = folder / "world", folder / "bag", folder / "untrained.safetensors"
     _streampetr("synth", world, "--scenes", 1, "--val-scenes", 1, "--samples", _SAMPLES, "--size", _SIZE)
-    _streampetr("bag", "from-nuscenes", world, bag, "--no-sweeps", "--force")
+    scene = json.loads((world / _VERSION / "scene.json").read_text())[0]["name"]
+    _streampetr("bag", "from-nuscenes", world, bag, "--version", _VERSION, "--scene", scene, "--no-sweeps")
     _streampetr("init", _MODEL, model)
     return bag, model
 
