@@ -49,9 +49,8 @@ def test_many_lives_leave_nothing_behind(ros: None, model: Path):
     for _ in range(CYCLES):
         assert node.trigger_configure() == SUCCESS
         buffers.append(weakref.ref(node._buffer))
-        for _ in range(2):
-            assert node.trigger_activate() == SUCCESS
-            assert node.trigger_deactivate() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        assert node.trigger_deactivate() == SUCCESS
         assert node.trigger_cleanup() == SUCCESS
     assert _held(node) == before
     gc.collect()
