@@ -11,8 +11,8 @@ from tests.core.models import tiny_config
 from tests.training import golden, tiny_set
 from training.card import training_seconds
 from training.commands import card as command
-from training.evaluation.results import evaluation_config
 from training.dry_run import duration
+from training.evaluation.results import evaluation_config
 from training.fabric import make_fabric
 from training.loop import train
 
