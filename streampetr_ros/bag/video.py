@@ -66,7 +66,7 @@ def pictures(
     """Yield a picture of each of the stamps at which something was published; trails begin with the first."""
     trails = Trails()
     for moment in scenery.moments(stamps):
-        found = _best(published[moment.stamp_ns], options)
+        found = best_of(published[moment.stamp_ns], options)
         trails.extend(moment.stamp_ns, found, moment.odom_T_base)
         yield compose(moment, found, trails, options)
 
@@ -124,8 +124,15 @@ def compose(moment: Moment, found: FoundObjects, trails: Trails, options: Pictur
     return np.ascontiguousarray(whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2])  # as videos need it
 
 
-def _best(found: FoundObjects, options: PictureOptions) -> FoundObjects:
-    """Return what is shown, best first."""
+def labels_of(found: FoundObjects) -> list[str]:
+    """Return the ids of tracks, the scores of detections."""
+    return [
+        str(id_) or f"{score:.2f}".removeprefix("0") for id_, score in zip(found.ids_D, found.scores_D, strict=True)
+    ]
+
+
+def best_of(found: FoundObjects, options: PictureOptions) -> FoundObjects:
+    """Return what is to be shown, best first."""
     order = np.argsort(-found.scores_D, kind="stable").tolist()
     kept = [index for index in order if found.scores_D[index] >= options.lowest_score]
     return found.select(kept[: options.most_boxes])
@@ -167,7 +174,4 @@ def _true_corners(moment: Moment, options: PictureOptions) -> Array:
 
 
 def _labelled(found: FoundObjects) -> LabelledBoxes:
-    labels = [
-        str(id_) or f"{score:.2f}".removeprefix("0") for id_, score in zip(found.ids_D, found.scores_D, strict=True)
-    ]
-    return LabelledBoxes.of_classes(box_corners(found.boxes_D7), found.names_D, labels)
+    return LabelledBoxes.of_classes(box_corners(found.boxes_D7), found.names_D, labels_of(found))
