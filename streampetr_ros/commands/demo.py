@@ -80,18 +80,15 @@ def run(args: Namespace) -> None:
     scene = _Scene(dataroot, *_choose_scene(dataroot, args.version, args.scene))
     bag, recorded = args.out / "bag", args.out / "published"
     _run("bag", "from-nuscenes", dataroot, bag, "--version", scene.version, "--scene", scene.name, "--force")
-    with _rviz() if args.rviz else nullcontext() as rviz:
+    with _rviz() if args.rviz else nullcontext():
         _play_to_node(bag, recorded, weights, args.rate)
-        _show_published(bag, recorded, weights, args)
-        if weights.trained:
-            _judge(scene, recorded, args.out / "results")
-        out = args.out
-        print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
-        if not weights.trained:
-            print(_UNTRAINED_NOTE)
-        if rviz:
-            print("RViz shows the last moment; close it to end the demo.")
-            rviz.wait()
+    _show_published(bag, recorded, weights, args)
+    if weights.trained:
+        _judge(scene, recorded, args.out / "results")
+    out = args.out
+    print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
+    if not weights.trained:
+        print(_UNTRAINED_NOTE)
 
 
 def _show_published(bag: Path, recorded: Path, weights: _Weights, args: Namespace) -> None:
