@@ -23,7 +23,7 @@ Picture = NDArray[np.uint8]  # blue, green, red
 LAYOUT = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 _COLUMNS = 3
 _REACH = 45.0  # metres, seen from above
-_VEHICLE = (3.3, 0.8, 0.87)  # metres ahead of base, behind it, to each side
+VEHICLE = (3.3, 0.8, 0.87)  # metres ahead of base, behind it, to each side
 _TRAIL_NS = 4_000_000_000
 _DARK: Colour = (32, 32, 32)
 
@@ -157,7 +157,7 @@ def _tile(camera: str, moment: Moment, found: FoundObjects, options: PictureOpti
 
 def _from_above(moment: Moment, found: FoundObjects, trails: Trails, options: PictureOptions, height: int) -> Picture:
     window = BirdsEye(height, height, _REACH)
-    image, boxes, true_corners = birds_eye_ground(window, _VEHICLE), _labelled(found), _true_corners(moment, options)
+    image, boxes, true_corners = birds_eye_ground(window, VEHICLE), _labelled(found), _true_corners(moment, options)
     base_T_odom = invert_transform(moment.odom_T_base)
     for id_, colour in zip(found.ids_D, boxes.colours, strict=True):
         draw_trail(image, window, trails.of(id_, base_T_odom)[::-1][::3][::-1], colour)

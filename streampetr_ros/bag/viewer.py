@@ -3,7 +3,7 @@
 Entities:
   odom/way                      where the vehicle went, all at once
   odom/trails                   where tracks were in the last seconds
-  odom/base_link                the vehicle's pose
+  odom/base_link                the vehicle's pose; `vehicle`: its outline on the ground
   odom/base_link/<camera>       pose at its own exposure, pinhole and image
   odom/base_link/objects        boxes with class colours and ids; `velocities`: where they are in a second
   odom/base_link/truth          the true boxes, where the bag tells them
@@ -27,7 +27,7 @@ from streampetr_core.geometry import Array, invert_transform
 from streampetr_core.nuscenes_results import FoundObjects
 from streampetr_core.scene_drawing import TRUTH
 from streampetr_ros.bag.moments import BagScenery, Moment, Shot
-from streampetr_ros.bag.video import PictureOptions, Trails, best_of, labels_of
+from streampetr_ros.bag.video import VEHICLE, PictureOptions, Trails, best_of, labels_of
 
 ODOM, BASE = "odom", "odom/base_link"
 _IMAGE_DISTANCE = 2.0  # metres ahead of the cameras, in the 3D view
@@ -53,6 +53,9 @@ def write_recording(
         raise StreampetrError(f"{path}: nothing was published, so there is nothing to show")
     recording = _open(path, options.cameras)
     recording.log(ODOM, rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+    ahead, behind, side = VEHICLE
+    outline = [[ahead, side, 0], [-behind, side, 0], [-behind, -side, 0], [ahead, -side, 0], [ahead, side, 0]]
+    recording.log(f"{BASE}/vehicle", rr.LineStrips3D([outline], colors=_GREY, radii=_LINE), static=True)
     if options.note:
         recording.log("note", rr.TextDocument(options.note), static=True)
     trails, way = Trails(), []
