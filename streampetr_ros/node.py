@@ -101,10 +101,7 @@ class StreampetrNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and begin a new scene."""
         values = self._settings
-        self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
-        if values.transport == "compressed":
-            self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
-        info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
+        self._image_topics, info_topics = values.image_topics, values.camera_info_topics
         self._calibrations = Calibrations(info_topics)
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
