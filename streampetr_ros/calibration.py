@@ -11,6 +11,7 @@ from streampetr_core.errors import StreampetrError
 
 _POLYNOMIAL_MODELS = ("plumb_bob", "rational_polynomial", "")
 FISHEYE_MODELS = ("equidistant", "fisheye")
+_POLYNOMIAL_COUNTS, _FISHEYE_COUNTS = (4, 5, 8, 12, 14), (4,)  # of coefficients, as OpenCV takes them
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
         raise StreampetrError(
             f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images"
         )
+    counts = _FISHEYE_COUNTS if info.distortion_model in FISHEYE_MODELS else _POLYNOMIAL_COUNTS
+    if any(info.d) and len(info.d) not in counts:
+        found = f"{len(info.d)} coefficients; '{info.distortion_model}' takes {' or '.join(map(str, counts))}"
+        raise StreampetrError(f"{topic}: distortion D has {found}: {remedy}")
     return CameraModel(info.width, info.height, K, _distortion(info, K))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streampetr_core.errors import StreampetrError
-from streampetr_ros.calibration import FISHEYE_MODELS, camera_model
+from streampetr_ros.calibration import camera_model
 from streampetr_ros.doctor.evidence import Camera, Evidence
 from streampetr_ros.doctor.findings import Finding, error, ok, warning
 from streampetr_ros.parameters import Parameters
@@ -13,7 +13,6 @@ from streampetr_ros.parameters import Parameters
 _NARROWEST, _WIDEST = 12.0, 140.0  # degrees across, for a pinhole camera
 _MOST_OFF_CENTRE = 0.2  # part of the image's size
 _MOST_OBLONG = 1.1  # one focal length to the other
-_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "": (4, 5, 8, 12, 14)}
 _CALIBRATE = "calibrate the camera at this resolution, and publish the result"
 
 
@@ -37,7 +36,7 @@ def _calibration(topic: str, name: str, camera: Camera) -> Iterator[Finding]:
     info = camera.infos[-1]
     try:
         camera_model(info, topic)
-        wrong = [*_coefficients(name, info), *_geometry(name, info), *_sizes(name, info, camera)]
+        wrong = [*_geometry(name, info), *_sizes(name, info, camera)]
     except StreampetrError as fault:
         text, _, remedy = str(fault).partition("; ")
         wrong = [error("unusable CameraInfo", name, "K, D and size of a calibrated camera", text, remedy)]
@@ -45,13 +44,6 @@ def _calibration(topic: str, name: str, camera: Camera) -> Iterator[Finding]:
     if not wrong:
         distorted = info.distortion_model if any(info.d) else "no distortion"
         yield ok("CameraInfo", name, f"{info.width}x{info.height}, {_across(info):.0f} degrees wide, {distorted}")
-
-
-def _coefficients(name: str, info: Any) -> Iterator[Finding]:
-    right = (4,) if info.distortion_model in FISHEYE_MODELS else _COEFFICIENTS.get(info.distortion_model, ())
-    if any(info.d) and len(info.d) not in right:
-        expected = f"{' or '.join(map(str, right))} coefficients for '{info.distortion_model}'"
-        yield error("distortion", name, expected, f"{len(info.d)}", "name the model that belongs to the coefficients")
 
 
 def _across(info: Any) -> float:

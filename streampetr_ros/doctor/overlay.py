@@ -21,7 +21,7 @@ _TILE_WIDTH = 640  # pixels
 _REACH, _CELL, _PIECE = 40.0, 5.0, 2.5  # metres: of the ground's grid, between its lines, of a line drawn at once
 _AXIS = 10.0  # metres of base's axes on the ground
 _FAR = 1e5  # metres: as good as infinity, beside which the cameras' places do not matter
-_RANGES = (5, 10, 20, 40)  # metres, written on the ground
+_RANGES = (5, 10, 20)  # metres, written on the ground
 _GRID: Colour = (150, 150, 150)
 _HORIZON: Colour = (0, 220, 255)
 _X: Colour = (60, 60, 255)
@@ -61,7 +61,7 @@ def draw_geometry(image: NDArray[np.uint8], img_P_base: Array, base_T_cam: Array
     draw_lines(image, img_P_base, _pieces((0, 0, 0), (0, _AXIS, 0)), _Y, 2)
     angles = np.radians(np.arange(0, 361, 2))
     around = _FAR * np.c_[np.cos(angles), np.sin(angles), np.zeros(len(angles))]
-    draw_lines(image, img_P_base, np.stack([around[:-1], around[1:]], axis=1), _HORIZON, 2)
+    draw_lines(image, img_P_base, np.stack([around[:-1], around[1:]], axis=1), _HORIZON)
     looks = np.radians(azimuth(base_T_cam))
     for metres in _RANGES:
         at = base_T_cam[:2, 3] + metres * np.array([np.cos(looks), np.sin(looks)])
