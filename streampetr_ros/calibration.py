@@ -44,8 +44,8 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
         )
     counts = _FISHEYE_COUNTS if info.distortion_model in FISHEYE_MODELS else _POLYNOMIAL_COUNTS
     if any(info.d) and len(info.d) not in counts:
-        found = f"{len(info.d)} coefficients; '{info.distortion_model}' takes {' or '.join(map(str, counts))}"
-        raise StreampetrError(f"{topic}: distortion D has {found}: {remedy}")
+        found = f"{len(info.d)} coefficients, not {' or '.join(map(str, counts))} as '{info.distortion_model}' takes"
+        raise StreampetrError(f"{topic}: distortion D has {found}; {remedy}")
     return CameraModel(info.width, info.height, K, _distortion(info, K))
 
 
