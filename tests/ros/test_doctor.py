@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ from tests.ros.doctored import (
     write_scene_bag,
 )
 
+ROOT = Path(__file__).parents[2]
 IMAGES, INFO = "/cam_back/image_raw/compressed", "/cam_back/camera_info"
 # The frame of the camera's body: x forward, y left, z up.
 OPTICAL_T_BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -385,3 +387,9 @@ def test_the_doctor_listens_to_what_runs(bag, tmp_path):
     assert {"transforms", "clocks agree", "camera order", "static things"} <= set(well)
     assert {each["name"] for each in found if each["severity"] != "ok"} >= {"other clock"}
     assert cv2.imread(str(tmp_path / "doctor.png")) is not None
+
+
+def test_every_finding_that_was_provoked_is_explained_in_the_documentation():
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    names = {name for _, name, _ in (*SPOILT.values(), *SUSPICIOUS.values())}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
