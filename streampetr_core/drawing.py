@@ -88,6 +88,20 @@ def draw_corners(
                 _draw_segment(image, segment, colour, width)
 
 
+def draw_lines(
+    image: NDArray[np.uint8],
+    img_P_ref: NDArray[np.float64],
+    lines_S23: NDArray[np.float64],
+    colour: Colour,
+    thickness: int = 1,
+) -> None:
+    """Draw straight lines from point to point of ref, as far as they lie in front of the camera."""
+    for line in lines_S23:
+        segment = _project_segment(img_P_ref, line)
+        if segment is not None:
+            _draw_segment(image, segment, colour, thickness)
+
+
 def box_outlines(
     img_P_ref: NDArray[np.float64], corners_D83: NDArray[np.float64], image_size: tuple[int, int]
 ) -> NDArray[np.float64]:
