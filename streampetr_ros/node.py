@@ -24,6 +24,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tf2_ros import Buffer, TransformListener
@@ -63,6 +64,7 @@ class StreampetrNode(LifecycleNode):
         declare_parameters(self)
         self._configured = False
         self._worker: Worker | None = None
+        self._poll_timer: Timer | None = None
         self._subscriptions_made: list = []
         self._problem = ThrottledLog(self.get_logger().warning)
         self._diagnostics = Diagnostics(self)
@@ -101,10 +103,7 @@ class StreampetrNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and begin a new scene."""
         values = self._settings
-        self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
-        if values.transport == "compressed":
-            self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
-        info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
+        self._image_topics, info_topics = values.image_topics, values.camera_info_topics
         self._calibrations = Calibrations(info_topics)
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
@@ -168,7 +167,9 @@ class StreampetrNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._subscriptions_made.clear()
         if self._worker is not None:
-            self.destroy_timer(self._poll_timer)
+            if self._poll_timer is not None:  # a signal may come in the middle of activation
+                self.destroy_timer(self._poll_timer)
+                self._poll_timer = None
             self._worker.stop()
             self._worker = None
             self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
@@ -312,6 +313,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = StreampetrNode()
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except StreampetrError as error:
         print(f"streampetr: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
