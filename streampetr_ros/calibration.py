@@ -10,7 +10,7 @@ from streampetr_core.distortion import Distortion
 from streampetr_core.errors import StreampetrError
 
 _POLYNOMIAL_MODELS = ("plumb_bob", "rational_polynomial", "")
-_FISHEYE_MODELS = ("equidistant", "fisheye")
+FISHEYE_MODELS = ("equidistant", "fisheye")
 _POLYNOMIAL_COUNTS, _FISHEYE_COUNTS = (4, 5, 8, 12, 14), (4,)  # of coefficients, as OpenCV takes them
 _LONGEST_SIDE = 32_766  # pixels; OpenCV's remap goes no further
 _MOST_PIXELS = 1e6  # of focal length and principal point: beyond it there is no pinhole camera
@@ -42,20 +42,18 @@ def camera_model(info: CameraInfo, topic: str) -> CameraModel:
         raise StreampetrError(f"{topic}: intrinsics K are no pinhole camera's ({K.flatten().tolist()}); {remedy}")
     if not np.isfinite(info.d).all():
         raise StreampetrError(f"{topic}: distortion D is not finite ({list(info.d)}); {remedy}")
-    if any(info.d) and info.distortion_model not in _POLYNOMIAL_MODELS + _FISHEYE_MODELS:
+    if any(info.d) and info.distortion_model not in _POLYNOMIAL_MODELS + FISHEYE_MODELS:
         raise StreampetrError(
             f"{topic}: distortion model '{info.distortion_model}' is unknown; publish rectified images"
         )
-    counts = _FISHEYE_COUNTS if info.distortion_model in _FISHEYE_MODELS else _POLYNOMIAL_COUNTS
+    counts = _FISHEYE_COUNTS if info.distortion_model in FISHEYE_MODELS else _POLYNOMIAL_COUNTS
     if any(info.d) and len(info.d) not in counts:
-        known = " or ".join(map(str, counts))
-        raise StreampetrError(
-            f"{topic}: distortion D has {len(info.d)} coefficients, '{info.distortion_model}' has {known}; {remedy}"
-        )
+        found = f"{len(info.d)} coefficients, not {' or '.join(map(str, counts))} as '{info.distortion_model}' takes"
+        raise StreampetrError(f"{topic}: distortion D has {found}; {remedy}")
     return CameraModel(info.width, info.height, K, _distortion(info, K))
 
 
 def _distortion(info: CameraInfo, K: NDArray[np.float64]) -> Distortion | None:
     if not any(info.d):
         return None
-    return Distortion(K, np.array(info.d), (info.width, info.height), info.distortion_model in _FISHEYE_MODELS)
+    return Distortion(K, np.array(info.d), (info.width, info.height), info.distortion_model in FISHEYE_MODELS)

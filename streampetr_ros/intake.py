@@ -60,7 +60,7 @@ class Calibrations:
     def update(self, camera: str, info: CameraInfo) -> bool:
         """Take a CameraInfo; return True if it changes what was known."""
         known = self._infos.get(camera)
-        if known is not None and _same_calibration(known, info):
+        if known is not None and same_calibration(known, info):
             return False
         self._infos[camera] = info
         try:
@@ -113,7 +113,8 @@ def _other_size(size: tuple[int, int], model: CameraModel, topic: str) -> Stream
     )
 
 
-def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
+def same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
+    """Say whether two messages describe the same size, K and distortion."""
     fields = ("width", "height", "distortion_model")
     arrays = ("k", "d")
     return all(getattr(a, name) == getattr(b, name) for name in fields) and all(

@@ -23,6 +23,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -73,6 +74,7 @@ class StreampetrNode(LifecycleNode):
         self._configured = False
         self._worker: Worker | None = None
         self._newest: tuple[int, float] | None = None  # stamp of the newest set, and when it came
+        self._poll_timer: Timer | None = None
         self._listener: TransformListener | None = None
         self._outputs: Outputs | None = None
         self._listening: list[Listening] = []
@@ -144,10 +146,7 @@ class StreampetrNode(LifecycleNode):
 
     def _activate(self) -> None:
         values = self._settings
-        self._image_topics = {camera: values.image_topic.format(camera=camera) for camera in values.cameras}
-        if values.transport == "compressed":
-            self._image_topics = {camera: f"{topic}/compressed" for camera, topic in self._image_topics.items()}
-        info_topics = {camera: values.camera_info_topic.format(camera=camera) for camera in values.cameras}
+        self._image_topics, info_topics = values.image_topics, values.camera_info_topics
         self._calibrations = Calibrations(info_topics)
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
@@ -215,7 +214,9 @@ class StreampetrNode(LifecycleNode):
         self._listening.clear()
         if self._worker is None:
             return
-        self.destroy_timer(self._poll_timer)
+        if self._poll_timer is not None:  # a signal may come in the middle of activation
+            self.destroy_timer(self._poll_timer)
+            self._poll_timer = None
         left = self._worker.stop()
         self._worker = self._newest = None
         self._diagnostics.idle(*_INACTIVE)
@@ -389,6 +390,9 @@ def main(make_node: Callable[[], StreampetrNode] = StreampetrNode) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = make_node()
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except StreampetrError as error:
         print(f"streampetr: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
