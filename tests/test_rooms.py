@@ -14,7 +14,16 @@ FORBIDDEN = {
     "training": {"streampetr_ros"} | ROS,
     "ros_overlay": {"streampetr_core", "streampetr_ros", "training"},
 }
-WITHOUT_ROS = ("synchroniser", "rhythm", "jumps", "perception", "diagnosis", "reference_times", "worker")
+WITHOUT_ROS = (
+    "synchroniser",
+    "rhythm",
+    "jumps",
+    "perception",
+    "diagnosis",
+    "reference_times",
+    "worker",
+    "arrival_clock",
+)
 
 
 def imports(path: Path) -> set[str]:

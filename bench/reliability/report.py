@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.reliability.trial import Outcome
+from bench.reliability.trial import Outcome, state_name
 
 _HEAD = (
     "| fault | lives | detections again | well again | images sent = in | in sets | dropped | sets | published "
@@ -18,7 +18,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def _row(outcome: Outcome) -> str:
     counts = outcome.counts
-    said = ", ".join(dict.fromkeys(f"`{text.partition(':')[0]}`" for text in outcome.said)) or "nothing"
+    said = ", ".join(dict.fromkeys(f"`{state_name(text)}`" for text in outcome.said)) or "nothing"
     cells = [
         outcome.fault,
         "yes" if outcome.lived else "NO",

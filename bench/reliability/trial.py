@@ -98,11 +98,11 @@ def _run(
     player.stop()
     _wait(lambda: _is_quiet(heard), _QUIET_SECONDS)
     texts = dict.fromkeys(text for at, text in heard.states if began <= at <= ended + 1)
-    before = {_name(text) for at, text in heard.states if began - _BEFORE * seconds <= at < began}
+    before = {state_name(text) for at, text in heard.states if began - _BEFORE * seconds <= at < began}
     said: dict[str, str] = {}
     for text in texts:
-        if _name(text) not in before:
-            said.setdefault(_name(text), text)
+        if state_name(text) not in before:
+            said.setdefault(state_name(text), text)
     return Outcome(
         fault.name,
         seconds,
@@ -143,5 +143,6 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
-def _name(text: str) -> str:
-    return text.partition(":")[0]
+def state_name(text: str) -> str:
+    """Return the name of a state by its text, without the frames that a missing transform names."""
+    return text.partition(":")[0].partition(" from ")[0]

@@ -10,6 +10,8 @@ from rclpy.lifecycle import LifecycleNode
 
 from scripts.write_parameters import with_table
 from streampetr_ros.diagnostics import Diagnostics
+from streampetr_ros.guard import Guard
+from streampetr_ros.intake import ThrottledLog
 from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import _DECLARATIONS
 
@@ -29,7 +31,7 @@ def published() -> dict[str, str]:
     node = LifecycleNode("lonely")
     try:
         Outputs(node, ["car"], "model.safetensors", "base_link", 1)
-        Diagnostics(node)
+        Diagnostics(node, Guard(ThrottledLog(print)))
         found = node.get_publisher_names_and_types_by_node("lonely", "/")
         return {topic: kinds[0].replace("/msg/", "/") for topic, kinds in found}
     finally:
