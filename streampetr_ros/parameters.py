@@ -158,9 +158,24 @@ def _checked(values: Parameters) -> Parameters:
     return values
 
 
+def parameter_table() -> str:
+    """Return name, default, meaning and range of every parameter as a table in Markdown."""
+    rows = ["| parameter | default | meaning |", "|---|---|---|"]
+    for name, declaration in _DECLARATIONS.items():
+        limits = "; {:g} to {:g}".format(*declaration.range) if declaration.range else ""
+        rows.append(f"| `{name}` | {_default(declaration.default)} | {declaration.description}{limits} |")
+    return "\n".join(rows)
+
+
 def is_dynamic(name: str) -> bool:
     """Say whether a change of this parameter takes effect without configuring the node anew."""
     return name not in _DECLARATIONS or _DECLARATIONS[name].dynamic
+
+
+def _default(value: Any) -> str:
+    if value == NUSCENES_CAMERAS:
+        return "the six of nuScenes"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(none)"
 
 
 def _descriptor(declaration: _Declaration) -> ParameterDescriptor:

@@ -112,6 +112,7 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     if not all(finite):
         wrong = [f"{name} is {loss.item()}" for (name, loss), ok in zip(losses.items(), finite, strict=True) if not ok]
         raise StreampetrError(
-            f"loss {', '.join(wrong)}; resume from the last checkpoint with a lower learning rate or in float32"
+            f"loss {', '.join(wrong)}; resume in float32 (--set training.precision=fp32), or begin a run from the last "
+            "weights (training.initial_checkpoint) with a lower learning rate"
         )
     return values.sum()
