@@ -45,6 +45,7 @@ from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snaps
 from streampetr_ros.publishers import Listening
 from streampetr_ros.reference_times import ReferenceTimes
 from streampetr_ros.synchroniser import ENDED, ImageSet, Step, Synchroniser
+from streampetr_ros.transform_gate import TransformGate
 from streampetr_ros.transforms import Transforms, transform_fault
 from streampetr_ros.worker import Worker
 
@@ -73,7 +74,7 @@ class StreampetrNode(LifecycleNode):
         self._open_model = open_model
         self._configured = False
         self._worker: Worker | None = None
-        self._newest: tuple[int, float] | None = None  # stamp of the newest set, and when it came
+        self._gate = TransformGate()
         self._poll_timer: Timer | None = None
         self._listener: TransformListener | None = None
         self._outputs: Outputs | None = None
@@ -218,7 +219,7 @@ class StreampetrNode(LifecycleNode):
             self.destroy_timer(self._poll_timer)
             self._poll_timer = None
         left = self._worker.stop()
-        self._worker = self._newest = None
+        self._worker, self._gate = None, TransformGate()
         self._diagnostics.idle(*_INACTIVE)
         self._guard.watch(None)
         for _ in left:
@@ -255,20 +256,13 @@ class StreampetrNode(LifecycleNode):
             self._guard.fault(BAD_STAMP, str(error))
 
     def _on_transforms(self, topic: str, take: Callable[[TFMessage], None], message: TFMessage) -> None:
-        moves = topic == self._listener.tf_sub.topic_name
-        now_ns = self._image_time() if moves else None
-        faults = [transform_fault(transform, now_ns) for transform in message.transforms]
+        faults = [transform_fault(transform) for transform in message.transforms]
         for fault in filter(None, faults):
             self._guard.fault(BAD_TRANSFORM, f"{topic}: {fault}; check who publishes it")
         usable = [transform for transform, fault in zip(message.transforms, faults, strict=True) if not fault]
+        if topic == self._listener.tf_sub.topic_name:
+            usable = self._gate.admit(usable, time.monotonic())
         take(TFMessage(transforms=usable))
-
-    def _image_time(self) -> int | None:
-        """Return the time in ns by the clock of the images, as far as it is known."""
-        if self._newest is None:
-            return None
-        newest_ns, came = self._newest
-        return newest_ns + int((time.monotonic() - came) * _NANOSECONDS)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         now, topic = time.monotonic(), self._image_topics[camera]
@@ -289,16 +283,24 @@ class StreampetrNode(LifecycleNode):
         for note in step.notes:
             self.get_logger().info(note)
         if step.jump is not None:
-            self._newest = None
+            self._gate.jumped()
         if step.jump is not None and step.jump < 0:
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
             self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
         for image_set in step.sets:
-            self._newest = image_set.newest_stamp, time.monotonic()
+            self._let_transforms_pass(image_set.newest_stamp)
             self._monitor.set_released(len(image_set.images), time.monotonic())
             self._worker.submit(image_set)
+
+    def _let_transforms_pass(self, newest_ns: int) -> None:
+        """Give tf the transforms that waited for images of this time."""
+        admitted, fault = self._gate.images_came(newest_ns, time.monotonic())
+        self._listener.callback(TFMessage(transforms=admitted))
+        if fault:
+            topic = self._listener.tf_sub.topic_name
+            self._guard.fault(BAD_TRANSFORM, f"{topic}: {fault}; check who publishes it")
 
     def _on_late_set(self, image_set: ImageSet) -> None:
         self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
