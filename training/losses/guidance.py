@@ -41,7 +41,7 @@ def guidance_losses(
     if denoising is None:
         return by_layer("look_loss", features_BNChw.new_zeros(len(detector.decoder.layers)))
     num_guided = denoising.reference_BD3.shape[1] // config.denoising_groups * _GUIDED_GROUPS
-    allowed_BDT = _tokens_of_objects(frame, denoising, num_guided, detector.config.feature_stride)
+    allowed_BDT = tokens_of_objects(frame, denoising, num_guided, detector.config.feature_stride)
     shown_BD = allowed_BDT.any(dim=-1)
     allowed_BDT |= ~shown_BD[..., None]  # what nothing shows has no loss; infinities would give it a gradient
     tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
@@ -79,7 +79,7 @@ def _look_loss(
 
 
 @torch.no_grad()
-def _tokens_of_objects(frame: Frame, denoising: Denoising, num_guided: int, stride: int) -> Tensor:
+def tokens_of_objects(frame: Frame, denoising: Denoising, num_guided: int, stride: int) -> Tensor:
     """Return bool (B, D, T): the token of each camera, if any, in which the centre of a query's object is."""
     height, width = (length // stride for length in frame.images_BN3HW.shape[-2:])
     batch, cameras = frame.img_P_ref_BN44.shape[:2]
