@@ -19,6 +19,7 @@ from training.losses.config import LossConfig
 from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
 from training.losses.denoising import Denoising, make_denoising
 from training.losses.dense_head import DenseHead
+from training.losses.guidance import guidance_losses
 from training.truth import Truth
 
 _DETECTOR_PREFIX = "detector."
@@ -82,7 +83,9 @@ class TrainingModel(nn.Module):
 
     def _frame_losses(self, frame: Frame, memory: Memory, truth: Sequence[Truth]) -> tuple[dict[str, Tensor], Memory]:
         denoising = make_denoising(truth, self.detector.config, self.config)
-        outputs, memory = run_frame(self.detector, self.aux_head, frame, memory, denoising, self.dense_head)
+        outputs, memory = run_frame(
+            self.detector, self.aux_head, frame, memory, denoising, self.dense_head, self.config
+        )
         with torch.autocast(frame.images_BN3HW.device.type, enabled=False):
             return frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean), memory
 
@@ -119,6 +122,7 @@ def run_frame(
     memory: Memory,
     denoising: Denoising | None,
     dense_head: DenseHead | None = None,
+    config: LossConfig | None = None,
 ) -> tuple[Outputs, Memory]:
     """Run one frame as `Detector.step` does, with denoising queries in front and the heads of training beside.
 
@@ -139,7 +143,10 @@ def run_frame(
         memory = detector.update(detections, memory)
         features_IChw = _of_present(features_BNChw, frame.present_BN)
         auxiliary, dense = (head and head(features_IChw) for head in (aux_head, dense_head))
-    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense), memory
+        guidance = {}
+        if config is not None and config.guidance_weight:
+            guidance = guidance_losses(detector, features_BNChw, geometry, queries, frame, denoising, config)
+    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense, guidance), memory
 
 
 def _of_present(features_BNChw: Tensor, present_BN: Tensor | None) -> Tensor:
