@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.jpeg import is_cut_off
+from streampetr_core.jpeg import decode_image
 
 # Encodings of sensor_msgs/image_encodings.hpp that are read here, with the bytes of a pixel.
 BYTES_PER_PIXEL = {
@@ -38,14 +38,7 @@ _bridge = CvBridge()
 
 def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]:
     """Decode JPEG or PNG; raises StreampetrError for data that is broken or cut off."""
-    data = np.frombuffer(message.data, np.uint8)
-    _check_complete(data, topic)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise StreampetrError(
-            f"{topic}: {len(data)} bytes of format '{message.format}' are no image; check the camera driver"
-        )
-    return image
+    return decode_image(message.data, topic)
 
 
 def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:
@@ -85,9 +78,3 @@ def _without_padding(message: Image, pixels: NDArray[np.uint8]) -> Image:
     packed.step = pixels.shape[1] * pixels.shape[2]
     packed.data.frombytes(np.ascontiguousarray(pixels).tobytes())
     return packed
-
-
-def _check_complete(data: NDArray[np.uint8], topic: str) -> None:
-    """Raise StreampetrError for a JPEG that ends early."""
-    if is_cut_off(data):
-        raise StreampetrError(f"{topic}: JPEG of {len(data)} bytes is truncated; check bandwidth and the camera driver")

@@ -13,7 +13,7 @@ from torch import Tensor
 from streampetr_core.benchmarks.scene import noise_images
 from streampetr_core.benchmarks.timing import time_in_turn
 from streampetr_core.config import ModelConfig
-from streampetr_core.image_path import PATHS, ImagePath
+from streampetr_core.image_path import PATHS, ImageSetPath
 from streampetr_core.preprocess import plan_resize
 
 OFFICIAL = "official-style"
@@ -26,7 +26,7 @@ def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str
     images = _street_like_jpegs()
     names = [f"camera {number}" for number in range(len(images))]
     calls: dict[str, Callable[[], object]] = {OFFICIAL: lambda: _official_style(images, config)}
-    calls |= {name: _caller(ImagePath(config, name, threads), images, names) for name in PATHS}
+    calls |= {name: _caller(ImageSetPath(config, name, threads), images, names) for name in PATHS}
     expected = calls[OFFICIAL]()
     std_3 = torch.tensor(config.pixel_std).view(3, 1, 1)
     differences = {name: ((call() - expected) * std_3).abs() for name, call in calls.items()}
@@ -52,7 +52,7 @@ def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str
     }
 
 
-def _caller(path: ImagePath, images: Sequence[bytes], names: Sequence[str]) -> Callable[[], Tensor]:
+def _caller(path: ImageSetPath, images: Sequence[bytes], names: Sequence[str]) -> Callable[[], Tensor]:
     return lambda: path.from_encoded(images, names)[0]
 
 

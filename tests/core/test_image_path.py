@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.image_path import PATHS, ImagePath
+from streampetr_core.image_path import PATHS, ImageSetPath
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from tests.core.models import tiny_config
 
@@ -37,7 +37,7 @@ def test_each_way_keeps_its_promise(way, order):
     sources = [picture(seed, 450, 800) for seed in range(3)]
     encoded = [jpeg(x) for x in sources]
     expected = exact([cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR) for x in encoded], config)
-    tensor, plans = ImagePath(config, way).from_encoded(encoded, ["a", "b", "c"])
+    tensor, plans = ImageSetPath(config, way).from_encoded(encoded, ["a", "b", "c"])
     levels = ((tensor - expected) * torch.tensor(config.pixel_std).view(3, 1, 1)).abs()
     largest, mean = PROMISES[way]
     assert levels.max() <= largest and levels.mean() <= mean
@@ -47,7 +47,7 @@ def test_each_way_keeps_its_promise(way, order):
 def test_reduced_decodes_fewer_pixels_where_the_input_is_smaller_still(monkeypatch):
     flags, decode = [], cv2.imdecode
     monkeypatch.setattr(cv2, "imdecode", lambda data, flag: flags.append(flag) or decode(data, flag))
-    path = ImagePath(CONFIG, "reduced", threads=1)
+    path = ImageSetPath(CONFIG, "reduced", threads=1)
     # Scales of 0.48, 0.24 and 0.12; then a width that two does not divide, and an input that is hardly smaller.
     for width, height in ((400, 226), (800, 452), (1600, 904), (401, 226), (200, 112)):
         path.from_encoded([jpeg(picture(0, height, width))], ["a"])
@@ -57,12 +57,12 @@ def test_reduced_decodes_fewer_pixels_where_the_input_is_smaller_still(monkeypat
 
 def test_pixels_that_are_decoded_already_take_the_same_way():
     images = [picture(seed) for seed in range(2)]
-    tensor, _ = ImagePath(CONFIG, "exact").from_pixels(images)
+    tensor, _ = ImageSetPath(CONFIG, "exact").from_pixels(images)
     assert torch.equal(tensor, exact(images))
 
 
 def test_the_tensor_is_used_again_and_cameras_may_differ_in_size():
-    path = ImagePath(CONFIG, "exact")
+    path = ImageSetPath(CONFIG, "exact")
     first, _ = path.from_pixels([picture(0), picture(1, 450, 800)])
     kept = first.clone()
     second, plans = path.from_pixels([picture(2), picture(3, 450, 800)])
@@ -77,10 +77,10 @@ def test_the_tensor_is_used_again_and_cameras_may_differ_in_size():
 def test_bad_data_is_named(way, damage):
     whole = jpeg(picture(0))
     data = {"cut": whole[: len(whole) // 2], "head": whole[:3] + b"\xff\xd9"}.get(damage, damage)
-    with pytest.raises(StreampetrError, match="^cam_front: .*(are no image|is cut off); check the camera driver"):
-        ImagePath(CONFIG, way).from_encoded([whole, data], ["cam_back", "cam_front"])
+    with pytest.raises(StreampetrError, match="^cam_front: .*(are no image|is truncated); check the camera driver"):
+        ImageSetPath(CONFIG, way).from_encoded([whole, data], ["cam_back", "cam_front"])
 
 
 def test_an_unknown_way_is_named():
     with pytest.raises(StreampetrError, match="no image path 'quick'; there are exact, fast, reduced"):
-        ImagePath(CONFIG, "quick")
+        ImageSetPath(CONFIG, "quick")
