@@ -1,4 +1,4 @@
-"""Images as they come over a wire. What is missing of a JPEG OpenCV fills with grey and says nothing; here it is said."""
+"""Images as they come over a wire: what is missing of a JPEG OpenCV fills with grey and says nothing, so this does."""
 
 import cv2
 import numpy as np

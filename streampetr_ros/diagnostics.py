@@ -9,6 +9,8 @@ from rclpy.node import Node
 
 from streampetr_ros.diagnosis import Level, Monitor, State, Surroundings
 from streampetr_ros.intake import Calibrations, ThrottledLog
+from streampetr_ros.latency import Latencies
+from streampetr_ros.preparation import Preparation
 from streampetr_ros.synchroniser import Synchroniser
 
 _PERIOD_SECONDS = 1.0
@@ -24,6 +26,8 @@ class Watched:
     synchroniser: Synchroniser
     calibrations: Calibrations
     smallest_set: int
+    latencies: Latencies
+    preparation: Preparation
 
     def states(self, now: float) -> list[State]:
         """Return what is the case, worst first."""
@@ -73,6 +77,7 @@ class Diagnostics:
             self._log[state.level](str(state), key=f"{state.name} {state.subject}")
         texts = {f"{state.name} {state.subject}".rstrip(): str(state) for state in states}
         statuses = [self._status("state", states, texts), self._status("sets", [], _sets(watched))]
+        statuses.append(self._status("latency", [], watched.latencies.facts(now)))
         lags = watched.synchroniser.lags()
         for camera, facts in watched.monitor.cameras(now).items():
             own = [state for state in states if state.subject == camera]
@@ -94,6 +99,7 @@ def _sets(watched: Watched) -> dict[str, object]:
     values: dict[str, object] = {"published": monitor.published}
     values |= {f"sets dropped: {reason}": count for reason, count in monitor.set_drops.items()}
     values |= {f"images dropped: {reason}": count for reason, count in synchroniser.drops.items()}
+    values |= {"images encoded in vain": watched.preparation.encoded_in_vain}
     values |= {"images waiting": synchroniser.waiting, "rhythm learnt anew": synchroniser.relocks}
     if synchroniser.rhythm is not None:
         values["exposures within, s"] = synchroniser.rhythm.spread / 1e9

@@ -78,13 +78,18 @@ class Calibrations:
 def camera_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
     """Decode an image; raises StreampetrError if it is broken or not of the calibrated size."""
     image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
-    height, width = image.shape[:2]
+    check_size((image.shape[1], image.shape[0]), model, topic)
+    return image
+
+
+def check_size(size: tuple[int, int], model: CameraModel, topic: str) -> None:
+    """Raise StreampetrError for an image whose width and height are not the calibrated ones."""
+    width, height = size
     if (width, height) != (model.width, model.height):
         raise StreampetrError(
             f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
             "publish the calibration of this resolution"
         )
-    return image
 
 
 def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

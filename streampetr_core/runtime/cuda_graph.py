@@ -23,7 +23,7 @@ class CudaGraphEngine:
         if device.type != "cuda":
             raise StreampetrError(f"runtime 'cuda_graph' needs an NVIDIA GPU, not '{device}'; use runtime torch")
         self._eager = TorchEngine(detector, precision, device)
-        self.device, self.dtype = device, self._eager.dtype
+        self.device, self.dtype, self.arithmetic = device, self._eager.dtype, self._eager.arithmetic
         self.description = f"CUDA graphs {precision} on {torch.cuda.get_device_name(device)}"
         pool = torch.cuda.graph_pool_handle()
         self._encode = _Replayed(self._eager.encode, device, pool)

@@ -39,6 +39,7 @@ class OpenVinoEngine:
         require_cpu(device, "openvino")
         core = _core()
         decoder_precision = _check_precision(core, precision)
+        self.arithmetic = torch.bfloat16 if decoder_precision == "bf16" else torch.float32
         engines, suffix = given_engines(engines, checkpoint, precision), "onnx"
         if engines is None:
             tool, suffix = f"openvino-{openvino.get_version()[:9]}", "xml"

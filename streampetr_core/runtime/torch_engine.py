@@ -20,6 +20,7 @@ class TorchEngine:
 
     def __init__(self, detector: Detector, precision: str, device: torch.device, compiled: bool = False) -> None:
         self.device, self.dtype = device, torch_dtype(precision, device)
+        self.arithmetic = self.dtype
         kind = "torch.compile" if compiled else "torch"
         self.description = f"{kind} {precision} on {device}"
         self._encoder = folded_encoder(detector).to(device, self.dtype, memory_format=torch.channels_last)

@@ -151,6 +151,31 @@ def test_the_reference_steps_as_the_detector_does():
     assert not ours.boxes.requires_grad
 
 
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_cameras_encoded_one_by_one_give_what_a_step_gives(backend, precision):
+    """In any order, with a camera missing; the frame holds no images then."""
+    frames = scene(batch=2, present_BN=torch.tensor([[True, False, True], [True, True, True]]))
+    runtime = opened(backend, precision)
+    memory, results = repeated(runtime.fresh_memory(), 2), []
+    for frame in frames:
+        present_BN = torch.ones(2, 3, dtype=torch.bool) if frame.present_BN is None else frame.present_BN
+        images = frame.images_BN3HW[present_BN]
+        features = {index: runtime.encode(images[index : index + 1]) for index in reversed(range(len(images)))}
+        encoded = torch.cat([features[index] for index in range(len(images))])
+        predictions, memory = runtime.detect(encoded, replace(frame, images_BN3HW=None), memory)
+        results.append((predictions, memory))
+    assert_same_results(results, played(TorchRuntime(CHECKPOINT, "cpu"), frames))
+
+
+def test_the_reference_takes_encoded_cameras_too():
+    frames = scene(batch=2, present_BN=torch.tensor([[True, False, True], [True, True, True]]))
+    runtime = TorchRuntime(CHECKPOINT, "cpu")
+    memory = repeated(runtime.fresh_memory(), 2)
+    features = runtime.encode(frames[1].images_BN3HW[frames[1].present_BN])
+    ours = runtime.detect(features, replace(frames[1], images_BN3HW=None), memory)
+    assert_same_results([ours], [runtime.step(frames[1], memory)])
+
+
 # ----------------------------------------------------------------------------------------------- choosing
 
 
@@ -199,7 +224,8 @@ def test_bad_options_are_named(options, message):
 class FailingEngine:
     """An engine on a GPU that is full, or that lacks a kernel."""
 
-    description, device, dtype = "a small GPU", torch.device("cpu"), torch.float32
+    description, device = "a small GPU", torch.device("cpu")
+    dtype = arithmetic = torch.float32
 
     def __init__(self, error):
         self.error = error
