@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 from streampetr_ros.diagnosis import Level, Monitor, State, Surroundings
 from streampetr_ros.intake import Calibrations, ThrottledLog
-from streampetr_ros.latency import Latencies
+from streampetr_ros.latency import LATENCY, Latencies
 from streampetr_ros.preparation import Preparation
 from streampetr_ros.synchroniser import Synchroniser
 
@@ -77,7 +77,7 @@ class Diagnostics:
             self._log[state.level](str(state), key=f"{state.name} {state.subject}")
         texts = {f"{state.name} {state.subject}".rstrip(): str(state) for state in states}
         statuses = [self._status("state", states, texts), self._status("sets", [], _sets(watched))]
-        statuses.append(self._status("latency", [], watched.latencies.facts(now)))
+        statuses.append(self._status(LATENCY, [], watched.latencies.facts(now)))
         lags = watched.synchroniser.lags()
         for camera, facts in watched.monitor.cameras(now).items():
             own = [state for state in states if state.subject == camera]

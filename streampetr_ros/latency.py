@@ -11,6 +11,7 @@ import numpy as np
 # `encode`, whether ahead or not, `step`, which is geometry, queries, decoder and tracks, and `publish`. `age` goes from
 # the stamp of what is published to when it is.
 STAGES = ("receive", "decode", "wait", "encode", "step", "publish", "age")
+LATENCY = "latency"  # the part of /diagnostics that tells it
 MEDIAN, HIGH = "median, ms", "95 %, ms"
 _RECENT_SECONDS = 5.0
 _MOST_KEPT = 1000  # of a stage

@@ -118,7 +118,7 @@ class StreampetrNode(LifecycleNode):
         self._calibrations = Calibrations(info_topics)
         max_wait = values.max_wait if values.realtime else max(values.max_wait, _PATIENT_SECONDS)
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
-        self._monitor = Monitor(self._image_topics, time.monotonic())
+        self.monitor = Monitor(self._image_topics, time.monotonic())
         # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
@@ -126,7 +126,7 @@ class StreampetrNode(LifecycleNode):
         self._perception.reset()
         self.latencies = Latencies()
         self._worker = Worker(self._process, self._on_late_set, not values.realtime, self._encode_ahead)
-        self._preparation = Preparation(
+        self.preparation = Preparation(
             self._perception.path,
             self._image_topics,
             self._perception.encode if self._encodes_ahead else None,
@@ -135,8 +135,8 @@ class StreampetrNode(LifecycleNode):
         )
         self._subscribe(self._image_topics, info_topics)
         self._poll_timer = self.create_timer(_POLL_SECONDS, self._on_poll, clock=steady)
-        parts = self._monitor, self._synchroniser, self._calibrations, values.smallest_set
-        self._diagnostics.watch(Watched(*parts, self.latencies, self._preparation))
+        parts = self.monitor, self._synchroniser, self._calibrations, values.smallest_set
+        self._diagnostics.watch(Watched(*parts, self.latencies, self.preparation))
         result = super().on_activate(state)
         self._outputs.begin(self.get_parameter("score_threshold").value)
         return result
@@ -189,12 +189,12 @@ class StreampetrNode(LifecycleNode):
             self.destroy_timer(self._poll_timer)
             self._worker.stop()
             self._worker = None
-            self._preparation.close()
+            self.preparation.close()
             self._diagnostics.idle("not active", "the model is loaded, nothing is subscribed to", "activate the node")
             self._synchroniser.end()
-            images, sets = _listed(self._synchroniser.drops), _listed(self._monitor.set_drops)
+            images, sets = _listed(self._synchroniser.drops), _listed(self.monitor.set_drops)
             self.get_logger().info(
-                f"{self._monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
+                f"{self.monitor.published} sets published; dropped sets: {sets}; dropped images: {images}"
             )
 
     def _release(self) -> None:
@@ -218,14 +218,14 @@ class StreampetrNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         now, stamp_ns = time.monotonic(), Time.from_msg(message.header.stamp).nanoseconds
-        self._monitor.image(camera, stamp_ns, now)
+        self.monitor.image(camera, stamp_ns, now)
         self.latencies.note(now, receive=self._age(stamp_ns))
         image = PendingImage(camera, message, now)
         self._use(self._synchroniser.add(camera, stamp_ns, image, self._arrival_time()))
         # Ahead of its set only where it will be used: not before the rhythm is known, not while sets wait.
         if self._synchroniser.rhythm is not None and not self._worker.is_behind:
             with suppress(StreampetrError):  # of a calibration that is not there yet; its set will say so
-                self._preparation.begin(image, self._calibrations.model(camera), ahead=True)
+                self.preparation.begin(image, self._calibrations.model(camera), ahead=True)
 
     def _age(self, stamp_ns: int) -> float:
         return (self.get_clock().now().nanoseconds - stamp_ns) / _NANOSECONDS
@@ -244,25 +244,25 @@ class StreampetrNode(LifecycleNode):
             self.get_logger().info("images jumped back in time: transforms and waiting images are forgotten")
             self._transforms.clear()
             self._reference_times.clear()
-        self._monitor.dropped(step.drops, time.monotonic())
+        self.monitor.dropped(step.drops, time.monotonic())
         for drop in step.drops:
-            self._preparation.release(drop.image, used=False)
+            self.preparation.release(drop.image, used=False)
         for image_set in step.sets:
-            self._monitor.set_released(time.monotonic())
+            self.monitor.set_released(time.monotonic())
             self._worker.submit(image_set)
 
     def _on_late_set(self, image_set: ImageSet) -> None:
-        self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
+        self.monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
         self._release_images(image_set, used=False)
 
     def _release_images(self, image_set: ImageSet, used: bool) -> None:
         for image in image_set.images.values():
-            self._preparation.release(image, used)
+            self.preparation.release(image, used)
 
     def _encode_ahead(self) -> bool:
         """Encode one image whose set is not complete yet; return False if there is none."""
         try:
-            return self._preparation.encode_next()
+            return self.preparation.encode_next()
         except Exception as error:  # its set will meet the same, and say more
             self._internal_error(error, "an image was not encoded ahead")
             return True
@@ -281,13 +281,13 @@ class StreampetrNode(LifecycleNode):
             self._outputs.publish(reference_ns, perceived, base_T_ref, snapshot.world_T_ref, threshold)
             is_used, now = True, time.monotonic()
             best = max(perceived.detections.scores_D.tolist(), default=0.0)
-            self._monitor.set_published(now - began, best, threshold, now)
+            self.monitor.set_published(now - began, best, threshold, now)
             self._note_latencies(image_set, perceived, began, publish=now - found, age=self._age(reference_ns))
         except StreampetrError as error:
-            self._monitor.set_dropped("unusable", time.monotonic())
+            self.monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
         except Exception as error:  # one bad set must not silence the node for good
-            self._monitor.set_dropped("internal error", time.monotonic())
+            self.monitor.set_dropped("internal error", time.monotonic())
             self._internal_error(error, "set dropped")
         self._release_images(image_set, is_used)
 
@@ -302,7 +302,7 @@ class StreampetrNode(LifecycleNode):
         )
 
     def _internal_error(self, error: Exception, what: str) -> None:
-        self._monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
+        self.monitor.fault("internal error", "", f"{error!r}; please report it", time.monotonic())
         self._problem(f"{what} by an internal error, please report it:\n{traceback.format_exc()}")
 
     def _reference_time(self, newest_ns: int) -> int:
@@ -322,14 +322,14 @@ class StreampetrNode(LifecycleNode):
         """Make the images of a set ready for the network; return the calibrations of those that are usable."""
         for camera, image in image_set.images.items():  # all at once, so that all threads have work
             with suppress(StreampetrError):  # which is said below
-                self._preparation.begin(image, self._calibrations.model(camera))
+                self.preparation.begin(image, self._calibrations.model(camera))
         models = {}
         for camera, image in image_set.images.items():
             try:
-                with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
+                with self.monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
                     model = self._calibrations.model(camera)
-                with self._monitor.watching("unusable images", camera):
-                    self._preparation.finish(image, model)
+                with self.monitor.watching("unusable images", camera):
+                    self.preparation.finish(image, model)
                 models[camera] = model
             except StreampetrError as error:
                 self._problem(str(error))
@@ -351,7 +351,7 @@ class StreampetrNode(LifecycleNode):
         if usable < needed:
             absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, PreparedView))
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
-        with self._monitor.watching("no transform"):
+        with self.monitor.watching("no transform"):
             world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
             base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
@@ -361,7 +361,7 @@ class StreampetrNode(LifecycleNode):
     ) -> PreparedView:
         image, times = image_set.images[camera], (image_set.stamps[camera], reference_ns)
         frame = image.message.header.frame_id
-        with self._monitor.watching("no transform", camera):
+        with self.monitor.watching("no transform", camera):
             cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, frame, *times)
         moved = self._mounts.change(frame)
         if moved:

@@ -23,7 +23,7 @@ _MEAN, _CONTRAST = 110.0, 20.0  # grey levels
 
 def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str, Any]:
     """Return times of every way, ratios to the official style and differences to it in grey levels."""
-    images = _street_like_jpegs()
+    images = street_like_jpegs()
     names = [f"camera {number}" for number in range(len(images))]
     calls: dict[str, Callable[[], object]] = {OFFICIAL: lambda: _official_style(images, config)}
     calls |= {name: _caller(ImageSetPath(config, name, threads), images, names) for name in PATHS}
@@ -74,7 +74,7 @@ def _official_style(images: Sequence[bytes], config: ModelConfig) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(planes)))
 
 
-def _street_like_jpegs() -> list[bytes]:
+def street_like_jpegs() -> list[bytes]:
     """Return JPEGs of noise whose size is that of street scenes: about 140 kilobytes."""
     generator = torch.Generator().manual_seed(0)
     smooth = noise_images((_CAMERAS, 3, _HEIGHT // 16, _WIDTH // 16), generator)
