@@ -51,4 +51,4 @@ def latency_line(values: Mapping[str, str]) -> str:
     """Return what `Latencies.facts` says, as texts, in one line: the medians."""
     known = {stage: values.get(f"{stage}, {MEDIAN}") for stage in STAGES}
     parts = [f"{stage} {float(value):.0f}" for stage, value in known.items() if value is not None]
-    return f"latency, ms: {'  '.join(parts)}" if parts else ""
+    return f"ms: {'  '.join(parts)}" if parts else ""

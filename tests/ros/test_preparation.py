@@ -39,7 +39,7 @@ class Counted:
 
     def _encode(self, images: list[np.ndarray]) -> torch.Tensor:
         self.encoded.append(float(images[0].mean()))
-        return torch.full((1, 1, 1, 1), self.encoded[-1])
+        return torch.full((1, 1, 1, 1), self.encoded[-1], dtype=torch.float64)
 
     def _on_ready(self) -> None:
         self.ready += 1

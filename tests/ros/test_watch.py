@@ -46,7 +46,7 @@ def test_the_latency_that_the_detector_tells_is_shown():
     latencies.note(100.0, wait=0.01)
     watched.latency = latency_line({key: f"{value:.3f}" for key, value in latencies.facts(101.0).items()})
     lines = watch_lines(watched, 102.0)
-    assert lines[2] == "latency, ms: receive 2  decode 6  wait 10  encode 101  step 40  publish 1  age 150"
+    assert lines[2] == "ms: receive 2  decode 6  wait 10  encode 101  step 40  publish 1  age 150"
     assert latency_line({}) == ""
 
 
