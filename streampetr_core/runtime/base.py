@@ -26,7 +26,7 @@ class Runtime(Protocol):
     config: ModelConfig
     device: torch.device
     description: str  # which back-end, in which precision, on what
-    encodes_singly: bool  # whether one camera after the other costs about as much as all at once
+    encodes_singly: bool  # whether one camera after the other costs about as much time as all at once
 
     def fresh_memory(self) -> Memory:
         """Return the memory of one scene that just begins."""
@@ -56,6 +56,7 @@ class Engine(Protocol):
     device: torch.device
     dtype: torch.dtype  # in which `decode` takes everything but the features
     arithmetic: torch.dtype  # of its products, whatever it takes
+    encodes_singly: bool  # see `Runtime`
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised float32 images to features (N, C, h, w) of a type that `decode` takes; any number of them."""
@@ -74,8 +75,7 @@ class EngineRuntime:
         self.device = engine.device
         self.description = engine.description
         self.engine = engine
-        # A GPU runs six cameras at once in the time of one or two, one after the other not.
-        self.encodes_singly = engine.device.type == "cpu"
+        self.encodes_singly = engine.encodes_singly
         self._detector = checkpoint.detector().requires_grad_(False).to(self.device)
         # The engine has its own: these would only hold memory.
         del self._detector.backbone, self._detector.neck, self._detector.decoder

@@ -19,6 +19,8 @@ _MOST_GRAPHS = 8  # of each stage: one for each number of cameras that is met
 class CudaGraphEngine:
     """`TorchEngine` whose stages replay as CUDA graphs; a new number of cameras is recorded when it is met."""
 
+    encodes_singly = False  # one image leaves most of a GPU idle
+
     def __init__(self, detector: Detector, precision: str, device: torch.device) -> None:
         if device.type != "cuda":
             raise StreampetrError(f"runtime 'cuda_graph' needs an NVIDIA GPU, not '{device}'; use runtime torch")

@@ -32,6 +32,7 @@ class OnnxEngine:
     """Both stages in ONNX Runtime; tensors pass through the host."""
 
     dtype = arithmetic = torch.float32
+    encodes_singly = False  # not measured
 
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         onnxruntime = require_onnxruntime()

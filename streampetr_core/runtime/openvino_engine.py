@@ -33,6 +33,7 @@ class OpenVinoEngine:
     """Both stages compiled by OpenVINO for this CPU, with as many threads as PyTorch has."""
 
     dtype = torch.float32
+    encodes_singly = True
 
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         openvino = require_openvino()

@@ -225,7 +225,7 @@ class FailingEngine:
     """An engine on a GPU that is full, or that lacks a kernel."""
 
     description, device = "a small GPU", torch.device("cpu")
-    dtype = arithmetic = torch.float32
+    dtype, arithmetic, encodes_singly = torch.float32, torch.float32, False
 
     def __init__(self, error):
         self.error = error
