@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from rclpy.parameter import Parameter
 from bench.rig import CAMERAS, publish
 from streampetr_core.benchmarks.image_path import street_like_jpegs
 from streampetr_core.benchmarks.machine import describe_machine
-from streampetr_core.benchmarks.scene import frames
+from streampetr_core.benchmarks.scene import frames, moved
 from streampetr_core.benchmarks.timing import time_in_turn
 from streampetr_core.checkpoint import load_checkpoint, save_checkpoint, untrained_checkpoint
 from streampetr_core.config import load_config
@@ -104,25 +104,19 @@ def _alone(model: Path, transport: str, args: argparse.Namespace) -> dict[str, o
     path = ImageSetPath(runtime.config, args.resize)
     jpegs = street_like_jpegs()
     pixels = [decode_image(data, "bench") for data in jpegs]
-    scene = frames(runtime.config, 2)
+    scene = replace(frames(runtime.config, 2)[1], images_BN3HW=None)
     state = {"memory": runtime.fresh_memory(), "count": 0}
 
     def once() -> None:
         images_N3HW, _ = path.from_encoded(jpegs, CAMERAS) if transport == "compressed" else path.from_pixels(pixels)
         state["count"] += 1
-        frame = _moved(scene[1], _MOVING * state["count"])
+        frame = moved(scene, _MOVING * state["count"])
         predictions, state["memory"] = runtime.detect(runtime.encode(images_N3HW), frame, state["memory"])
         decode_detections(predictions, runtime.config)
 
     summary = time_in_turn({"alone": once}, args.rounds)["alone"].summary()
     path.close()
     return {"runs": runtime.description, **summary}
-
-
-def _moved(frame: object, metres: float) -> object:
-    shift = torch.eye(4)
-    shift[0, 3] = metres
-    return type(frame)(**{**vars(frame), "images_BN3HW": None, "img_P_ref_BN44": frame.img_P_ref_BN44 @ shift})
 
 
 def _run(case: Case, model: Path, args: argparse.Namespace) -> dict[str, object]:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from streampetr_core.distortion import Distortion
 from streampetr_core.errors import StreampetrError
-from streampetr_core.image_path import PATHS, ImageSetPath
+from streampetr_core.image_path import PATHS, ImagePath, ImageSetPath
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from tests.core.models import tiny_config
 
@@ -59,6 +60,34 @@ def test_pixels_that_are_decoded_already_take_the_same_way():
     images = [picture(seed) for seed in range(2)]
     tensor, _ = ImageSetPath(CONFIG, "exact").from_pixels(images)
     assert torch.equal(tensor, exact(images))
+
+
+def lens(width, height):
+    focal = 0.8 * width
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Distortion(K, np.array([-0.3, 0.1, 0.001, -0.002]), (width, height), fisheye=False)
+
+
+def test_exact_undistorts_at_full_size_before_the_published_resize():
+    image, bent, plan = picture(0), lens(400, 225), plan_resize(400, 225, CONFIG)
+    expected = resize_crop_exact(bent.undistort(image), plan)
+    assert np.array_equal(ImagePath(CONFIG, "exact").shrink(image, plan, bent), expected)
+    fast = ImagePath(CONFIG, "fast").shrink(image, plan, bent)
+    assert 0 < np.abs(fast.astype(int) - expected).mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [(400, 226), (800, 452), (1600, 904)])
+def test_a_reduced_image_is_undistorted_as_the_whole_one_is(size):
+    width, height = size
+    data, bent, plan = jpeg(picture(0, height, width)), lens(width, height), plan_resize(width, height, CONFIG)
+    small, whole = (
+        (path.decode(data, "a")[0], path) for path in (ImagePath(CONFIG, "reduced"), ImagePath(CONFIG, "fast"))
+    )
+    assert small[0].shape[1] < whole[0].shape[1] == width
+    ours, expected = (path.shrink(pixels, plan, bent).astype(int) for pixels, path in (small, whole))
+    assert np.abs(ours - expected)[8:-8, 8:-8].mean() < 2.0
+    shifted = np.abs(ours[8:-8, 9:-7] - expected[8:-8, 8:-8]).mean()
+    assert np.abs(ours - expected)[8:-8, 8:-8].mean() < 0.5 * shifted
 
 
 def test_the_tensor_is_used_again_and_cameras_may_differ_in_size():
