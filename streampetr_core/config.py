@@ -23,7 +23,7 @@ NUSCENES_CLASSES = (
     "pedestrian",
     "traffic_cone",
 )
-BACKBONES = ("resnet18", "resnet50", "vovnet99")
+BACKBONES = ("resnet18", "resnet18_half", "resnet50", "vovnet99")
 CHANNEL_ORDERS = ("rgb", "bgr")
 FEATURE_STRIDE = 16  # pixels of the input between two cells of the map that the neck gives
 _WORDS = {"models": "model configuration", "recipes": "recipe"}  # what the files in a folder of config/ are

@@ -9,7 +9,7 @@ Paper: "Exploring Object-Centric Temporal Modeling for Efficient Multi-View 3D O
 import torch
 from torch import Tensor, nn
 
-from streampetr_core.backbones.resnet import resnet18, resnet50
+from streampetr_core.backbones.resnet import resnet18, resnet18_half, resnet50
 from streampetr_core.backbones.vovnet import VoVNet
 from streampetr_core.config import ModelConfig
 from streampetr_core.decoder import Decoder
@@ -20,7 +20,12 @@ from streampetr_core.neck import FeaturePyramid
 from streampetr_core.position import Geometry, PositionEncoder
 from streampetr_core.queries import Queries, QueryBuilder
 
-_BACKBONES = {"resnet18": resnet18, "resnet50": resnet50, "vovnet99": VoVNet}
+_BACKBONES = {
+    "resnet18": resnet18,
+    "resnet18_half": resnet18_half,
+    "resnet50": resnet50,
+    "vovnet99": VoVNet,
+}
 
 
 class Detector(nn.Module):

@@ -6,6 +6,7 @@ Everything comes from files: the weights' own metadata, the log of their run, an
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,36 @@ _CURVE_ROWS = 10
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run that led to weights: what they say of it, its log, and the file name of a figure of its loss."""
+
+    training: dict[str, Any]  # see `Checkpoint.training`
+    log: Sequence[Record] = ()
+    picture: str = ""
+
+
 def model_card(
-    name: str,
-    checkpoint: Checkpoint,
-    log: Sequence[Record] = (),
-    metrics: Sequence[tuple[str, dict[str, Any]]] = (),
-    picture: str = "",
+    name: str, checkpoint: Checkpoint, runs: Sequence[Run], metrics: Sequence[tuple[str, dict[str, Any]]] = ()
 ) -> str:
     """Return the card.
 
     Args:
         name: of the weights file.
         checkpoint: the weights.
-        log: of their run, as `read_records` returns it.
+        runs: those that led to the weights, in order.
         metrics: names and contents of metrics_summary.json files, of detection or tracking.
-        picture: file name of a figure of the loss, beside the card.
     """
     parts = [f"# {name}", _table(_model_rows(checkpoint))]
-    if checkpoint.training:
-        recipe = recipe_from_dict(checkpoint.training["recipe"], name)
-        parts += ["## Training", _table(_training_rows(recipe, checkpoint.training, log))]
-    curve = [record for record in log if "loss" in record or "val_loss" in record]
-    if curve:
-        parts += ["## Loss", *([f"![loss over steps]({picture})"] if picture else []), _curve_table(curve)]
+    for number, run in enumerate(runs, 1):
+        part = f", run {number} of {len(runs)}" if len(runs) > 1 else ""
+        if run.training:
+            recipe = recipe_from_dict(run.training["recipe"], name)
+            parts += [f"## Training{part}", _table(_training_rows(recipe, run.training, run.log))]
+        curve = [record for record in run.log if "loss" in record or "val_loss" in record]
+        if curve:
+            figure = [f"![loss over steps]({run.picture})"] if run.picture else []
+            parts += [f"## Loss{part}", *figure, _curve_table(curve)]
     if metrics:
         parts += ["## Metrics", "Computed by nuscenes-devkit."]
     for source, summary in metrics:

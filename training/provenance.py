@@ -31,7 +31,7 @@ def provenance(recipe: Recipe, plan: Plan, fabric: Fabric) -> dict[str, Any]:
 def device_name(device: torch.device) -> str:
     """Return what a device is called by its maker."""
     if device.type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -58,12 +58,14 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """A residual network without classifier; `out_channels` are those of its two feature maps."""
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int], width: int = 64
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        widths = (64, 128, 256, 512)
-        in_widths = (64, *(width * block.expansion for width in widths))
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        widths = (width, 2 * width, 4 * width, 8 * width)
+        in_widths = (width, *(width * block.expansion for width in widths))
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             _stage(block, in_widths[i], widths[i], depths[i], stride=1 if i == 0 else 2) for i in range(4)
         )
@@ -98,6 +100,11 @@ def _stage(
 def resnet18() -> ResNet:
     """Return ResNet-18: 256 and 512 channels at stride 16 and 32."""
     return ResNet(BasicBlock, (2, 2, 2, 2))
+
+
+def resnet18_half() -> ResNet:
+    """Return ResNet-18 with half its channels, a quarter of its work: 128 and 256 channels at stride 16 and 32."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), width=32)
 
 
 def resnet50() -> ResNet:

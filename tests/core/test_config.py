@@ -61,7 +61,7 @@ def test_a_variant_states_only_what_differs_from_its_base(tmp_path):
     ("change", "message"),
     [
         ({"num_quries": 3}, "unknown model keys num_quries; known are name, backbone"),
-        ({"backbone": "resnet34"}, "no backbone 'resnet34'; there are resnet18, resnet50, vovnet99"),
+        ({"backbone": "resnet34"}, "no backbone 'resnet34'; there are resnet18, resnet18_half, resnet50, vovnet99"),
         ({"channel_order": "yuv"}, "channel_order must be rgb or bgr, not 'yuv'"),
         ({"input_height": 48}, "input size 64x48 must be divisible by 32"),
         ({"feature_stride": 32}, "feature_stride must be 16, not 32: the neck gives no other map"),

@@ -11,6 +11,7 @@ from tests.core.models import tiny_config
 from tests.training import golden, tiny_set
 from training.card import training_seconds
 from training.commands import card as command
+from training.dry_run import duration
 from training.evaluation.results import evaluation_config
 from training.fabric import make_fabric
 from training.loop import train
@@ -50,15 +51,25 @@ def test_a_card_tells_training_loss_and_metrics(run, tmp_path, capsys):
     rows = rows_of(card)
     assert rows["recipe"] == "tiny" and rows["seed"] == "11"
     assert rows["length"] == "14 of 15 steps, 2.8 of 3 epochs"
-    assert rows["time"].startswith("0 min ")
     assert rows["data"] == "train.npz; 20 samples"
     assert rows["licence"] == load_checkpoint(run / "latest.safetensors").licence
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert rows["time"] == f"{duration(training_seconds(lines))} of steps"
     assert f"| 1 | 0.2 | {lines[0]['loss']:.4g} | - |" in card and f"| 14 | 2.8 | {lines[-1]['loss']:.4g} | - |" in card
     assert card.count("| - | ") == len([line for line in lines if "val_loss" in line]) == 2
     assert "![loss over steps](CARD_loss.png)" in card
     assert (tmp_path / "CARD_loss.png").stat().st_size > 1000
     assert "v1.0-synth synth_val: " in card and "mAP 0.2500  NDS 0.3500" in card
+
+
+def test_a_card_tells_of_every_run_that_led_to_the_weights(run, tmp_path):
+    golden.run_command(command, run / "latest.safetensors", "--run", run, run, "--out", tmp_path / "CARD.md")
+    card = (tmp_path / "CARD.md").read_text()
+    for number in (1, 2):
+        assert f"## Training, run {number} of 2\n" in card and f"## Loss, run {number} of 2\n" in card
+        assert f"![loss over steps](CARD_loss_{number}.png)" in card
+        assert (tmp_path / f"CARD_loss_{number}.png").stat().st_size > 1000
+    assert card.count("| hardware | ") == 2
 
 
 def detection_summary():

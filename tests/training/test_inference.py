@@ -25,6 +25,8 @@ from training.data.infos import CAMERAS, Infos
 from training.data.infos_file import save_infos
 from training.data.prepare import prepare
 from training.data.source import open_split
+from training.data.sweeps import with_sweeps
+from training.data.tables import open_tables
 from training.evaluation.greedy_tracker import TRACKED_CLASSES
 from training.evaluation.inference import InferenceConfig, infer
 from training.evaluation.results import frame_results, read_results
@@ -292,9 +294,59 @@ def test_classes_that_the_data_does_not_know_are_named(root, tmp_path):
         run(recipe, trams, tmp_path / "out", *on_tables(root))
 
 
+@pytest.fixture(scope="module")
+def swept_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("swept") / "world"
+    write_world(root, replace(WORLD, scenes=1, val_scenes=1, sweeps=True))
+    return root
+
+
+def test_frames_between_keyframes_are_evenly_spaced_and_geometry_holds_for_their_own_time(swept_root):
+    infos = open_split(swept_root)[0]
+    frames = list(with_sweeps(open_tables(swept_root), infos, 12))
+    assert len(frames) == 2 * 6 + 1
+    assert [bool(frame.token) for frame in frames] == [number % 6 == 0 for number in range(13)]
+    steps = np.diff([frame.timestamp for frame in frames]) / 1e6
+    np.testing.assert_allclose(steps, 1 / 12, atol=0.002)
+    paths = [camera.path for frame in frames for camera in frame.cameras]
+    assert len(set(paths)) == len(paths)
+    for number, frame in enumerate(frames):
+        exposed = [camera.timestamp - frame.timestamp for camera in frame.cameras]
+        np.testing.assert_allclose(exposed, [c.timestamp - frames[0].timestamp for c in frames[0].cameras], atol=2000)
+        before, after = frames[max(0, number - 1)], frames[min(12, number + 1)]
+        world_T_cam = frame.world_T_ref @ frame.cameras[0].ref_T_cam
+        between = (before.world_T_ref[:3, 3] + after.world_T_ref[:3, 3]) / 2
+        if 0 < number < 12:
+            np.testing.assert_allclose(frame.world_T_ref[:3, 3], between, atol=0.05)
+        np.testing.assert_allclose(world_T_cam[:3, 3], frame.world_T_ref[:3, 3], atol=3)
+
+
+def test_more_frames_than_there_are_sweeps_is_said(swept_root, root):
+    with pytest.raises(StreampetrError, match="CAM_FRONT has too few sweeps for 24 frames a second"):
+        with_sweeps(open_tables(swept_root), open_split(swept_root)[0], 24)
+    with pytest.raises(StreampetrError, match="has too few sweeps for 4 frames a second"):
+        with_sweeps(open_tables(root), open_split(root)[0], 4)
+
+
+def test_a_higher_rate_changes_nothing_while_entries_fall_on_keyframes(recipe, swept_root, checkpoint, tmp_path):
+    def results(name, *options):
+        run(recipe, checkpoint, tmp_path / name, *on_tables(swept_root), "--format-only", "--threads", 1, *options)
+        return read_results(tmp_path / name / "results_nusc.json")
+
+    slow, fast = results("slow"), results("fast", "--rate", 12)
+    assert fast == slow
+    every_frame = results("every", "--rate", 12, "--memory-interval", 0)
+    between = results("between", "--rate", 12, "--memory-phase", 0.25)
+    assert every_frame.keys() == between.keys() == slow.keys()
+    first = next(iter(slow))
+    assert every_frame[first] == between[first] == slow[first]
+    assert every_frame != slow and between != slow and between != every_frame
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--rate", 0), "--rate 0: give a number above 0"),
         (("--split", "val"), "no scenes of split 'val'; there are those of: synth_val"),
         (("--version", "v1.0-mini"), "no nuScenes tables of version 'v1.0-mini' here; there are: v1.0-synth"),
         (("--drop-cameras", "CAM_TOP"), "--drop-cameras CAM_TOP: no such camera; there are: CAM_FRONT, "),

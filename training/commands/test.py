@@ -50,6 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pixels.add_argument("--exact-resize", dest="pixels", action="store_const", const="exact", default="exact")
     pixels.add_argument("--fast-resize", dest="pixels", action="store_const", const="fast")
     parser.add_argument("--no-memory", action="store_true", help="take every frame by itself")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="run on sweeps too, so many frames a second in all")
+    parser.add_argument(
+        "--memory-interval",
+        type=float,
+        metavar="SECONDS",
+        help="between entries of the memory; 0: every frame enters it (default: with --rate the model's, else 0)",
+    )
+    parser.add_argument(
+        "--memory-phase",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="with --rate: the second entry of a scene comes so soon, so that no later one falls on a keyframe",
+    )
     parser.add_argument("--drop-cameras", nargs="+", default=[], metavar="NAME", help="as if these had failed")
     parser.add_argument("--jobs", type=int, help="processes (default: one for each GPU, or one)")
     parser.add_argument("--threads", type=int, help="CPU threads of each process (default: the cores, shared out)")
@@ -61,7 +75,6 @@ def run(args: argparse.Namespace) -> None:
     from streampetr_core.checkpoint import load_checkpoint
     from training.data.source import open_validation_split
     from training.data.tables import open_tables
-    from training.evaluation.inference import infer
     from training.recipe import check_same_model, load_recipe
 
     config, recipe = _config(args), load_recipe(args.recipe)
@@ -70,12 +83,28 @@ def run(args: argparse.Namespace) -> None:
     infos, dataroot = open_validation_split(recipe, args.dataroot, args.infos, args.version, args.split)
     if not args.format_only:
         _check_evaluable(args, infos, dataroot)
-    output = infer(infos, dataroot, config)
+    output = _infer(args, infos, dataroot, config)
     detections = _write_detections(args.out, infos, output)
     if "track" in args.eval:
         _write_tracks(args, infos, output, detections)
     if not args.format_only:
         _evaluate(args, open_tables(dataroot, infos.header.version), infos.header.split)
+
+
+def _infer(args: argparse.Namespace, infos: "Infos", dataroot: Path, config: "InferenceConfig") -> "SplitOutput":
+    """Return what is found in the keyframes; with --rate the frames between them have been seen too."""
+    from dataclasses import replace
+
+    from training.data.sweeps import with_sweeps
+    from training.data.tables import open_tables
+    from training.evaluation.inference import infer
+
+    if args.rate is None:
+        return infer(infos, dataroot, config)
+    frames = with_sweeps(open_tables(dataroot, infos.header.version), infos, args.rate)
+    output = infer(frames, dataroot, config)
+    found = [found for token, found in zip(frames.tokens, output.frames, strict=True) if token]
+    return replace(output, frames=tuple(found))
 
 
 def _config(args: argparse.Namespace) -> "InferenceConfig":
@@ -93,10 +122,22 @@ def _config(args: argparse.Namespace) -> "InferenceConfig":
         args.pixels,
         use_memory=not args.no_memory,
         dropped_cameras=tuple(args.drop_cameras),
+        memory_interval=_memory_interval(args),
+        memory_phase=args.memory_phase,
         device=args.device,
         jobs=jobs,
         threads=args.threads,
     )
+
+
+def _memory_interval(args: argparse.Namespace) -> float:
+    from streampetr_core.checkpoint import load_checkpoint
+
+    if args.rate is not None and not args.rate > 0:
+        raise StreampetrError(f"--rate {args.rate:g}: give a number above 0")
+    if args.memory_interval is not None:
+        return args.memory_interval
+    return load_checkpoint(args.checkpoint).config.memory_interval if args.rate else 0.0
 
 
 def _check_writable(out: Path) -> None:

@@ -12,6 +12,7 @@ from training.data.batch import Batch, Sample, collate
 from training.data.sampler import Request
 
 Window = tuple[Sample, ...]
+_RENDERED_AHEAD = 16  # samples of each worker
 
 
 class Data(Protocol):
@@ -52,7 +53,11 @@ def load(data: Data, sampler: Iterable[list[Request]], workers: int, pin: bool) 
     size = len(next(iter(sampler)))
     waiting: list[Window] = []
     in_turn = _InTurn(sampler)
-    windows = DataLoader(told, batch_size=None, sampler=in_turn, collate_fn=_unchanged, num_workers=workers)
+    # A new scene takes as long as many samples: some must be ready when it comes.
+    ahead = _RENDERED_AHEAD if workers else None
+    windows = DataLoader(
+        told, batch_size=None, sampler=in_turn, collate_fn=_unchanged, num_workers=workers, prefetch_factor=ahead
+    )
     for window in map(_raised, windows):
         waiting.append(window)
         if len(waiting) == size:

@@ -62,7 +62,7 @@ def read_keyframe(tables: NuScenes, sample: Row) -> Keyframe:
             get_row(tables, "sample", neighbour, origin)
     reference = _reference_row(tables, sample, REFERENCE)
     annotations = _read_annotations(tables, sample, origin)
-    base_T_ref, world_T_base = _poses(tables, reference)
+    base_T_ref, world_T_base = sensor_poses(tables, reference)
     world_T_ref = world_T_base.matrix @ base_T_ref.matrix
     return Keyframe(
         token=sample["token"],
@@ -122,7 +122,7 @@ def _objects_in_ref(annotations: Annotations, world_T_ref: Array) -> Objects3D:
 
 def _read_camera(tables: NuScenes, sample: Row, channel: str, world_T_ref: Array, annotations: Annotations) -> Camera:
     row = _reference_row(tables, sample, channel)
-    base_T_cam, world_T_base = _poses(tables, row)
+    base_T_cam, world_T_base = sensor_poses(tables, row)
     calibration = tables.get("calibrated_sensor", row["calibrated_sensor_token"])
     intrinsics = np.array(calibration["camera_intrinsic"], dtype=np.float64)
     if intrinsics.shape != (3, 3):
@@ -148,7 +148,7 @@ def _reference_row(tables: NuScenes, sample: Row, channel: str) -> Row:
     return get_row(tables, "sample_data", sample["data"][channel], f"sample '{sample['token']}'")
 
 
-def _poses(tables: NuScenes, sample_data: Row) -> tuple[Pose, Pose]:
+def sensor_poses(tables: NuScenes, sample_data: Row) -> tuple[Pose, Pose]:
     """Return base_T_sensor and, at the time of the measurement, world_T_base."""
     origin = f"sample_data '{sample_data['token']}'"
     rows = (

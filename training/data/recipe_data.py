@@ -13,6 +13,7 @@ from training.data.sampler import Share, ShuffledSampler, StreamingSampler
 from training.recipe import Recipe
 
 _PUBLISHED_SIZE = (1600, 900)
+_MIXED_SCENES = 16
 
 
 def open_training_data(recipe: Recipe) -> Data:
@@ -36,8 +37,10 @@ def open_validation_data(recipe: Recipe) -> Data:
 
 def make_sampler(recipe: Recipe, data: Data, share: Share, first_step: int = 0) -> StreamingSampler | ShuffledSampler:
     """Return the stream of requests of one rank from a step on; raises StreampetrError for too few sequences."""
-    if recipe.samples.window > 1:
-        return ShuffledSampler(len(data), share, recipe.training.seed, first_step)
+    if recipe.samples.window > 1 or recipe.training.learns == "images":
+        # What the frames of a rendered scene share is costly to make, and kept for some scenes only.
+        block = _MIXED_SCENES * recipe.data.synthetic.samples if recipe.data.synthetic else 0
+        return ShuffledSampler(len(data), share, recipe.training.seed, first_step, block)
     return StreamingSampler(data.sequence_F, share, recipe.training.seed, first_step)
 
 

@@ -92,18 +92,19 @@ class StreamingSampler:
 
 
 class ShuffledSampler:
-    """Every slot takes frames from an endless row of shuffles of all frames: for sliding windows."""
+    """Every slot takes frames from an endless row of shuffles of all frames: for sliding windows and single frames."""
 
-    def __init__(self, num_frames: int, share: Share, seed: int, first_step: int = 0) -> None:
-        """Begin at `first_step`. Raises StreampetrError when there are fewer frames than slots."""
+    def __init__(self, num_frames: int, share: Share, seed: int, first_step: int = 0, block: int = 0) -> None:
+        """Begin at `first_step`; see `shuffles` for `block`. Raises StreampetrError for fewer frames than slots."""
         self._num_frames, self._share, self._seed, self._step = num_frames, share, seed, first_step
+        self._block = block
         if num_frames < share.global_batch:
             raise StreampetrError(f"{num_frames} frames are too few for a global batch of {share.global_batch}")
 
     def __iter__(self) -> Iterator[list[Request]]:
         """Yield the micro-batches of step after step, without end."""
         size = self._share.global_batch
-        row = islice(shuffles(self._num_frames, self._seed), self._step * size, None)
+        row = islice(shuffles(self._num_frames, self._seed, self._block), self._step * size, None)
         step = self._step
         while True:
             frames = list(islice(row, size))
@@ -112,9 +113,14 @@ class ShuffledSampler:
             step += 1
 
 
-def shuffles(count: int, seed: int) -> Iterator[int]:
-    """Yield 0 .. count - 1 in random order, then again in another one, without end."""
+def shuffles(count: int, seed: int, block: int = 0) -> Iterator[int]:
+    """Yield 0 .. count - 1 in random order, then again in another one, without end.
+
+    With `block`, only numbers of one block of so many are mixed, and the blocks come in order.
+    """
     generator = torch.Generator()
     generator.manual_seed(seed)
     while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+        for start in range(0, count, block or count):
+            size = min(block or count, count - start)
+            yield from (start + torch.randperm(size, generator=generator)).tolist()

@@ -27,8 +27,9 @@ from streampetr_core.config import ModelConfig
 from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.heads import admitted_queries
+from streampetr_core.memory import is_due
 from streampetr_core.runtime import TorchRuntime
-from training.data.batch import Batch, collate
+from training.data.batch import Batch, Moment, collate
 from training.data.dataset import EvaluationData
 from training.data.infos import Infos
 from training.data.sequences import split_among_ranks
@@ -45,6 +46,8 @@ class InferenceConfig:
     pixels: str = "exact"  # or 'fast', see `preprocess`
     use_memory: bool = True  # False: every frame by itself
     dropped_cameras: tuple[str, ...] = ()  # as if these had delivered no image
+    memory_interval: float = 0.0  # seconds between entries of the memory; 0: every frame enters it
+    memory_phase: float = 0.0  # seconds from the first entry of a scene to the second, if not as long; 0: as long
     device: str = "auto"
     jobs: int = 1  # processes
     threads: int | None = None  # CPU threads of each process; None: as PyTorch likes, or its share of the cores
@@ -101,17 +104,43 @@ def _infer_frames(
     runtime = TorchRuntime(checkpoint, config.device)
     model = runtime.config
     present_1N = torch.tensor([_present_cameras(infos.header.cameras, config.dropped_cameras)])
-    memory, moment, outputs = runtime.fresh_memory(), None, []
+    memory, writing, outputs = runtime.fresh_memory(), _Writing(config), []
     for batch in _read_ahead(data, indices, _num_readers(config)):
         batch = batch.to(runtime.device)
-        frame = batch.frame(model, moment)
+        frame = batch.frame(model, writing.written)
         frame = frame if present_1N.all() else replace(frame, present_BN=present_1N)
-        predictions, memory = runtime.step(frame, memory)
-        moment = batch.moment if config.use_memory else None
-        admitted_K = admitted_queries(predictions, model.num_admitted)[0].cpu() if config.use_memory else None
+        predictions, after = runtime.step(frame, memory)
+        admitted_K = None
+        if writing.admits(batch):
+            memory, admitted_K = after, admitted_queries(predictions, model.num_admitted)[0].cpu()
         outputs.append(FrameOutput(decode_detections(predictions, model)[0].to("cpu"), admitted_K))
         on_frame()
     return outputs
+
+
+class _Writing:
+    """Which frames enter the memory, and where and when the last one did; None: nothing is remembered."""
+
+    def __init__(self, config: InferenceConfig) -> None:
+        self.written: Moment | None = None
+        self._last: Moment | None = None
+        self._config, self._interval = config, 0.0  # to the next entry
+
+    def admits(self, batch: Batch) -> bool:
+        """Say whether a frame enters the memory, and take note of it; what begins a scene always does."""
+        if not self._config.use_memory:
+            return False
+        begins = self.written is None or bool(batch.is_first_B[0])
+        enters = begins or not self._interval or self._is_due(batch)
+        self._last = batch.moment
+        if enters:
+            self.written = batch.moment
+            self._interval = (begins and self._config.memory_phase) or self._config.memory_interval
+        return enters
+
+    def _is_due(self, batch: Batch) -> bool:
+        elapsed, period = (float(batch.time_B[0] - moment.time_B[0]) for moment in (self.written, self._last))
+        return is_due(elapsed, period, self._interval)
 
 
 def _read_ahead(data: EvaluationData, indices: Sequence[int], readers: int) -> Iterator[Batch]:

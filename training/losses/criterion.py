@@ -19,6 +19,7 @@ from training.losses.config import LossConfig
 from training.losses.denoising import Denoising, denoising_losses
 from training.losses.dense_head import DensePredictions, dense_losses, dense_truth
 from training.losses.detection import detection_losses, match_detections
+from training.losses.matching import Matches
 from training.truth import CameraTruth, Truth
 
 ReduceMean = Callable[[Tensor], Tensor]
@@ -49,15 +50,16 @@ def frame_losses(
 ) -> dict[str, Tensor]:
     """Return every loss under its published name; `truths` are those of the frame's samples."""
     matches = match_detections(outputs.detections, truths, config)
-    counts = [len(matches), 0 if denoising is None else len(denoising.labels_n)]
+    in_images = _matched_images(outputs.auxiliary, frame, truths)
+    counts = [len(matches), len(in_images or ()), 0 if denoising is None else len(denoising.labels_n)]
     means = reduce_mean(outputs.detections.boxes.new_tensor(counts)).clamp(min=1.0)
     losses = detection_losses(outputs.detections, truths, matches, means[0], config)
     if denoising is not None:
-        losses |= denoising_losses(outputs.denoised, denoising, means[1], config)
+        losses |= denoising_losses(outputs.denoised, denoising, means[2], config)
     elif config.denoising_groups:
         # The published code logs and sums copies without gradient where a batch has no box; so totals stay comparable.
         losses |= {name.replace("loss", "dn_loss"): loss.detach() for name, loss in losses.items()}
-    return losses | image_losses(outputs.auxiliary, outputs.dense, frame, truths, reduce_mean)
+    return losses | _image_losses(outputs.auxiliary, outputs.dense, frame, truths, in_images, means[1])
 
 
 def image_losses(
@@ -67,18 +69,31 @@ def image_losses(
     truths: Sequence[Truth],
     reduce_mean: ReduceMean = alone,
 ) -> dict[str, Tensor]:
-    """Return the losses of the heads that teach the image features; none of a head that is not there."""
-    losses = {}
+    """Return the losses of the heads that teach the image features alone; none of a head that is not there."""
+    matches = _matched_images(auxiliary, frame, truths)
+    mean_matched = reduce_mean(frame.dt_B.new_tensor([len(matches or ())])).clamp(min=1.0)[0]
+    return _image_losses(auxiliary, dense, frame, truths, matches, mean_matched)
+
+
+def _matched_images(auxiliary: AuxPredictions | None, frame: Frame, truths: Sequence[Truth]) -> Matches | None:
+    if auxiliary is None:
+        return None
+    return match_images(auxiliary, shown_images(frame, truths), tuple(frame.images_BN3HW.shape[-2:]))
+
+
+def _image_losses(
+    auxiliary: AuxPredictions | None,
+    dense: DensePredictions | None,
+    frame: Frame,
+    truths: Sequence[Truth],
+    matches: Matches | None,
+    mean_matched: Tensor,
+) -> dict[str, Tensor]:
+    losses, size = {}, tuple(frame.images_BN3HW.shape[-2:])
     if auxiliary is not None:
-        images, size = shown_images(frame, truths), tuple(frame.images_BN3HW.shape[-2:])
-        matches = match_images(auxiliary, images, size)
-        count = auxiliary.boxes_IT4.new_tensor([len(matches)])
-        losses |= aux_losses(auxiliary, images, matches, reduce_mean(count).clamp(min=1.0)[0], size)
+        losses |= aux_losses(auxiliary, shown_images(frame, truths), matches, mean_matched, size)
     if dense is not None:
-        num_tokens, num_classes = dense.class_logits_ITS.shape[1:]
-        height, width = frame.images_BN3HW.shape[-2:]
-        stride = round((height * width / num_tokens) ** 0.5)
-        losses |= dense_losses(dense, dense_truth(frame, truths, stride, num_classes))
+        losses |= dense_losses(dense, dense_truth(frame, truths, dense))
     return losses
 
 

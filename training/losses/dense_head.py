@@ -35,6 +35,7 @@ class DensePredictions:
 
     class_logits_ITS: Tensor
     values_IT8: Tensor
+    stride: int  # pixels of the images from token to token
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,20 @@ class DenseHead(nn.Module):
         )
         self.cls = nn.Conv2d(channels, len(config.class_names), 1)
         self.values = nn.Conv2d(channels, sum(_PARTS.values()), 1)
+        self.stride = config.feature_stride
         start_as_background(self.cls)
 
     def forward(self, features_IChw: Tensor) -> DensePredictions:
         """Predict from the feature maps of I images."""
         shared = self.shared(features_IChw)
         class_logits, values = (branch(shared).flatten(2).transpose(1, 2) for branch in (self.cls, self.values))
-        return DensePredictions(class_logits, values)
+        return DensePredictions(class_logits, values, self.stride)
 
 
 @torch.no_grad()
-def dense_truth(frame: Frame, truths: Sequence[Truth], stride: int, num_classes: int) -> DenseTruth:
+def dense_truth(frame: Frame, truths: Sequence[Truth], predictions: DensePredictions) -> DenseTruth:
     """Return what the tokens of all images of cameras that are present see, sample by sample."""
+    stride, num_classes = predictions.stride, predictions.class_logits_ITS.shape[-1]
     height, width = (length // stride for length in frame.images_BN3HW.shape[-2:])
     device = frame.images_BN3HW.device
     y, x = torch.meshgrid(*(torch.arange(n, device=device) + 0.5 for n in (height, width)), indexing="ij")
