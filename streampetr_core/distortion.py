@@ -3,7 +3,8 @@
 Undistortion, resize and crop are one remap with cached tables. It samples the image about as densely as its pixels lie,
 on a grid that is a whole number of times finer than the network's input, and the filter that shrinks images without
 distortion shrinks that. Undistortion at full size followed by the resize takes twice the time; pixels differ from it by
-0.3 grey levels in the mean and 2 in the 99th percentile on fine texture (tests/core/test_distortion.py).
+0.3 grey levels in the mean and 2 in the 99th percentile on fine texture (tests/core/test_distortion.py). An image that
+the decoder has reduced loses more: hardly finer than the input, it is sampled bilinearly once more.
 """
 
 import math
