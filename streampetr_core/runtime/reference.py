@@ -28,7 +28,9 @@ class TorchRuntime:
     @torch.inference_mode()
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised images to features (N, C, h, w)."""
-        return self._detector.encode(images_N3HW.to(self.device)[None])[0]
+        # In the layout in which `preprocess.normalise` leaves them for the evaluation: another one rounds otherwise.
+        images_N3HW = images_N3HW.to(self.device, memory_format=torch.channels_last)
+        return self._detector.encode(images_N3HW[None])[0]
 
     @torch.inference_mode()
     def detect(self, features_NChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
