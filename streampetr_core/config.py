@@ -99,6 +99,11 @@ class ModelConfig:
         """Number of queries that the decoder sees: learned plus propagated."""
         return self.num_learned + self.num_propagated
 
+    @property
+    def feature_size(self) -> tuple[int, int]:
+        """Height and width of an image's feature map."""
+        return self.input_height // self.feature_stride, self.input_width // self.feature_stride
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `config_from_dict` turns into an equal configuration."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
