@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from vision_msgs.msg import Detection3DArray
 
 from streampetr_ros.node import StreampetrNode
-from tests.ros.observer import INTERVAL, LAG, START, observers
+from tests.ros.observer import INTERVAL, LAG, SECOND, START, observers
 from tests.ros.rig import Rig, Spinner, jpeg, make_node, overrides, picture, spin_until, write_tiny_model
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -142,8 +142,8 @@ def test_simulated_time_that_pauses_jumps_back_and_ends(model: Path):
         assert observer.detects_again()
         observer.besides = lambda: None  # a pause of /clock, in which images go on
         assert observer.detects_again()
-        observer.begin_at(START)  # a bag begins anew
-        now[0] = START
+        observer.begin_at(START - 60 * SECOND)  # a bag begins anew
+        now[0] = START - 60 * SECOND
         observer.besides = ticks
         assert observer.detects_again()
         assert observer.rig.logged("images jumped back in time")
