@@ -55,7 +55,8 @@ class Detector(nn.Module):
 
     def detect(self, features_BNChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         """Do what `step` does once the images are encoded; those of the frame are not looked at."""
-        geometry = self.geometry(frame)
+        size = features_BNChw.shape[-2:]
+        geometry = self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *size)
         memory = self.carry(frame, memory)
         queries = self.temporal(memory)
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
@@ -64,7 +65,8 @@ class Detector(nn.Module):
 
     def geometry(self, frame: Frame) -> Geometry:
         """Embed where every image token looks; depends on the calibration alone."""
-        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *self.config.feature_size)
+        height, width = (size // self.config.feature_stride for size in frame.images_BN3HW.shape[-2:])
+        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, height, width)
 
     def encode(self, images_BN3HW: Tensor) -> Tensor:
         """Map images to features (B, N, C, h, w); cameras are independent of each other."""

@@ -39,16 +39,20 @@ class Failing:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.config, self.description = runtime.config, runtime.description
+        self.encodes_singly = runtime.encodes_singly
         self.fault: Callable[[], None] | None = None
         self.spoils = False
 
     def fresh_memory(self) -> Memory:
         return self._runtime.fresh_memory()
 
-    def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+    def encode(self, images_N3HW: torch.Tensor) -> torch.Tensor:
+        return self._runtime.encode(images_N3HW)
+
+    def detect(self, features_NChw: torch.Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         if self.fault is not None:
             self.fault()
-        predictions, memory = self._runtime.step(frame, memory)
+        predictions, memory = self._runtime.detect(features_NChw, frame, memory)
         if self.spoils:
             predictions = replace(predictions, boxes=torch.full_like(predictions.boxes, torch.nan))
             memory = replace(memory, centre_BM3=torch.full_like(memory.centre_BM3, torch.nan))
