@@ -36,6 +36,7 @@ _OPENCV_CODES = {
     "yuv422_yuy2": cv2.COLOR_YUV2BGR_YUY2,
     "yuyv": cv2.COLOR_YUV2BGR_YUY2,
 }
+_MOST_PIXELS = 150_000_000
 _bridge = CvBridge()
 
 
@@ -60,6 +61,8 @@ def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
         raise StreampetrError(f"{topic}: {error}; check the camera driver") from error
     except Exception as error:  # which one depends on the byte that is wrong
         raise no_image(topic, len(message.data)) from error
+    if size[0] * size[1] > _MOST_PIXELS:  # Pillow's own limit is the whole process's, and others lift it
+        raise StreampetrError(f"{topic}: {size[0]}x{size[1]} pixels are announced; check the camera driver")
     return size
 
 
