@@ -6,6 +6,8 @@ L layers, B batch, N cameras, T image tokens, Q queries, K admitted queries, C c
 Paper: "Exploring Object-Centric Temporal Modeling for Efficient Multi-View 3D Object Detection", arXiv 2303.11926.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -55,16 +57,20 @@ class Detector(nn.Module):
 
     def detect(self, features_BNChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         """Do what `step` does once the images are encoded; those of the frame are not looked at."""
-        geometry = self.geometry(frame)
+        geometry = self.geometry(frame, features_BNChw.shape[-2:])
         memory = self.carry(frame, memory)
         queries = self.temporal(memory)
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
         predictions = self.heads(hidden_LBQC, queries.reference_BQ3)
         return predictions, self.update(predictions, memory)
 
-    def geometry(self, frame: Frame) -> Geometry:
-        """Embed where every image token looks; depends on the calibration alone."""
-        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *self.config.feature_size)
+    def geometry(self, frame: Frame, feature_size: Sequence[int] | None = None) -> Geometry:
+        """Embed where every token of feature maps (height, width) looks; depends on the calibration alone.
+
+        Without a size it is that of the configuration.
+        """
+        height, width = feature_size or self.config.feature_size
+        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, height, width)
 
     def encode(self, images_BN3HW: Tensor) -> Tensor:
         """Map images to features (B, N, C, h, w); cameras are independent of each other."""

@@ -36,7 +36,10 @@ class ScriptedRuntime:
     def fresh_memory(self) -> Written:
         return Written((NOTHING,) * self.config.num_propagated, 0.0)
 
-    def step(self, frame: Frame, memory: Written) -> tuple[Predictions, Written]:
+    def encode(self, images_N3HW: torch.Tensor) -> torch.Tensor:
+        return images_N3HW
+
+    def detect(self, features_NChw: torch.Tensor, frame: Frame, memory: Written) -> tuple[Predictions, Written]:
         if frame.is_first_B:
             memory = self.fresh_memory()
         self.ages.append(float(frame.dt_B))
