@@ -1,10 +1,10 @@
-# make demo | test | lint | parity | bench | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
+# make demo | test | lint | parity | bench | viz | clean. Each makes .venv complete first; PYTHON chooses the interpreter it is made from, and
 # ARGS are passed on to the demo or to pytest.
 BIN := .venv/bin
 PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 ARGS ?=
 
-.PHONY: demo test lint parity bench setup clean
+.PHONY: demo test lint parity bench viz setup clean
 
 demo: setup
 	@$(BIN)/streampetr demo $(ARGS)
@@ -22,6 +22,10 @@ parity: setup
 # Threads that wait must not spin: on a busy machine that would be counted as work.
 bench: setup
 	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/streampetr bench $(ARGS)
+
+# The rerun viewer, for `streampetr demo --rerun` and `streampetr bag rerun`.
+viz: setup
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements/constraints.txt -r requirements/viz.txt
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: no $(PYTHON): apt-get install -y python3-venv" >&2; exit 1; }

@@ -50,6 +50,7 @@ setup(
             "bench = streampetr_core.commands.bench",
             "convert = streampetr_core.commands.convert",
             "demo = streampetr_ros.commands.demo",
+            "doctor = streampetr_ros.commands.doctor",
             "export = streampetr_core.commands.export",
             "init = streampetr_core.commands.init",
             "plot = training.commands.plot",

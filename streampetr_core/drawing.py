@@ -88,6 +88,20 @@ def draw_corners(
                 _draw_segment(image, segment, colour, width)
 
 
+def draw_lines(
+    image: NDArray[np.uint8],
+    img_P_ref: NDArray[np.float64],
+    lines_S23: NDArray[np.float64],
+    colour: Colour,
+    thickness: int = 1,
+) -> None:
+    """Draw straight lines from point to point of ref, as far as they lie in front of the camera."""
+    for line in lines_S23:
+        segment = _project_segment(img_P_ref, line)
+        if segment is not None:
+            _draw_segment(image, segment, colour, thickness)
+
+
 def box_outlines(
     img_P_ref: NDArray[np.float64], corners_D83: NDArray[np.float64], image_size: tuple[int, int]
 ) -> NDArray[np.float64]:
@@ -109,9 +123,14 @@ def six_camera_picture(tiles: Sequence[Tile], columns: int, tile_width: int, ban
     for start in range(0, len(labelled), columns):
         row = labelled[start : start + columns]
         blank = np.full((height, tile_width, 3), _DARK, np.uint8)
-        padded = [cv2.copyMakeBorder(x, 0, height - x.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=_DARK) for x in row]
+        padded = [pad_below(image, height) for image in row]
         rows.append(np.hstack(padded + [blank] * (columns - len(row))))
     return np.vstack([banner_strip(banner, columns * tile_width), *rows])
+
+
+def pad_below(image: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Return the image `height` pixels high, dark below."""
+    return cv2.copyMakeBorder(image, 0, height - len(image), 0, 0, cv2.BORDER_CONSTANT, value=_DARK)
 
 
 def banner_strip(text: str, width: int) -> NDArray[np.uint8]:

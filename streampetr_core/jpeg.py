@@ -32,10 +32,7 @@ def decode_image(content: bytes | NDArray, name: str, flag: int = cv2.IMREAD_COL
         StreampetrError: data that is no image, or is truncated; the message begins with `name`.
     """
     data = np.frombuffer(content, np.uint8)
-    if is_cut_off(data):
-        raise StreampetrError(
-            f"{name}: JPEG of {len(data)} bytes is truncated; check the camera driver, the bandwidth or the file"
-        )
+    check_complete(data, name)
     try:
         image = cv2.imdecode(data, flag) if len(data) else None
     except cv2.error:  # of more pixels than OpenCV allows, say
@@ -43,6 +40,14 @@ def decode_image(content: bytes | NDArray, name: str, flag: int = cv2.IMREAD_COL
     if image is None:
         raise no_image(name, len(data))
     return image
+
+
+def check_complete(content: bytes | NDArray, name: str) -> None:
+    """Raise StreampetrError, beginning with `name`, for a JPEG that ends early."""
+    if is_cut_off(content):
+        raise StreampetrError(
+            f"{name}: JPEG of {len(content)} bytes is truncated; check the camera driver, the bandwidth or the file"
+        )
 
 
 def no_image(name: str, size: int) -> StreampetrError:

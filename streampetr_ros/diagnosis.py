@@ -49,6 +49,7 @@ class Surroundings:
     """What others know at the time of a report."""
 
     missing_infos: Mapping[str, str] = field(default_factory=dict)  # camera: topic on which no CameraInfo came
+    publishers: Sequence[State] = ()  # of whom nothing can be heard
     rhythm_known: bool = True
     smallest_set: int = 1
 
@@ -60,6 +61,7 @@ class _Camera:
     stamp: int = 0
     count: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)  # images of sets that could not be used, and bad messages
     drops: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_RECENT_DROPS))
 
     def is_silent(self, now: float) -> bool:
@@ -77,7 +79,8 @@ class _Camera:
     def facts(self, now: float) -> dict[str, object]:
         age = now - self.times[-1] if self.times else None
         facts = {"topic": self.topic, "images": self.count, "rate, Hz": self.rate(now), "last image ago, s": age}
-        return facts | {f"dropped: {reason}": count for reason, count in self.dropped.items()}
+        facts |= {f"dropped: {reason}": count for reason, count in self.dropped.items()}
+        return facts | {f"unusable: {name}": count for name, count in self.faults.items()}
 
     def recent_drops(self, now: float, *kinds: str) -> int:
         return sum(now - at < _RECENT_SECONDS and kind in kinds for at, kind in self.drops)
@@ -89,7 +92,9 @@ class Monitor:
     def __init__(self, topics: Mapping[str, str], now: float) -> None:
         """Take the image topic of each camera."""
         self.set_drops: Counter[str] = Counter()
-        self.published = 0
+        self.faults: Counter[str] = Counter()  # that are no camera's own
+        self.released = self.published = 0  # sets
+        self.in_sets = 0  # images
         self._lock = threading.Lock()
         self._started = now
         self._cameras = {camera: _Camera(topic) for camera, topic in topics.items()}
@@ -107,6 +112,13 @@ class Monitor:
             entry.times.append(now)
             entry.stamp, entry.count = stamp, entry.count + 1
 
+    def unusable_image(self, camera: str, reason: str, now: float) -> None:
+        """Note an image that came and is dropped at once."""
+        with self._lock:
+            self._cameras[camera].times.append(now)
+            self._cameras[camera].count += 1
+        self.dropped([Drop(camera, 0, reason)], now)
+
     def dropped(self, drops: Sequence[Drop], now: float) -> None:
         """Note images that are in no set."""
         with self._lock:
@@ -114,10 +126,18 @@ class Monitor:
                 self._cameras[drop.camera].drops.append((now, drop.reason))
                 self._cameras[drop.camera].dropped[drop.reason] += 1
 
-    def set_released(self, now: float) -> None:
-        """Note a set, before anything is done with it."""
+    @property
+    def image_drops(self) -> Counter[str]:
+        """Images that are in no set, by reason."""
+        with self._lock:
+            return sum((camera.dropped for camera in self._cameras.values()), Counter())
+
+    def set_released(self, images: int, now: float) -> None:
+        """Note a set of so many images, before anything is done with it."""
         with self._lock:
             self._set_times.append(now)
+            self.released += 1
+            self.in_sets += images
 
     def set_dropped(self, reason: str, now: float, overrun: bool = False) -> None:
         """Note a set that came to nothing; `overrun` if it was for want of time."""
@@ -139,6 +159,7 @@ class Monitor:
         """Note what is wrong with a camera, or with all (`camera` is empty)."""
         with self._lock:
             self._faults[name, camera] = now, text
+            (self._cameras[camera].faults if camera else self.faults)[name] += 1
 
     @contextmanager
     def watching(self, name: str, camera: str = "") -> Iterator[None]:
@@ -153,6 +174,7 @@ class Monitor:
         """Return what is the case, worst first."""
         with self._lock:
             found = [
+                *around.publishers,
                 *self._silences(now),
                 *self._calibrations(now, around),
                 *self._stamps(now),

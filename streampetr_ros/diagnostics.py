@@ -1,6 +1,7 @@
 """The node's states on /diagnostics and in its log, once a second, also when nothing comes in."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -8,9 +9,11 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from streampetr_ros.diagnosis import Level, Monitor, State, Surroundings
+from streampetr_ros.guard import Guard
 from streampetr_ros.intake import Calibrations, ThrottledLog
 from streampetr_ros.latency import LATENCY, Latencies
 from streampetr_ros.preparation import Preparation
+from streampetr_ros.publishers import Listening, unheard_publishers
 from streampetr_ros.synchroniser import Synchroniser
 
 _PERIOD_SECONDS = 1.0
@@ -26,19 +29,25 @@ class Watched:
     synchroniser: Synchroniser
     calibrations: Calibrations
     smallest_set: int
+    listening: Sequence[Listening]
     latencies: Latencies
     preparation: Preparation
 
-    def states(self, now: float) -> list[State]:
+    def states(self, node: Node, now: float) -> list[State]:
         """Return what is the case, worst first."""
-        known = self.synchroniser.rhythm is not None
-        return self.monitor.states(now, Surroundings(self.calibrations.missing(), known, self.smallest_set))
+        around = Surroundings(
+            self.calibrations.missing(),
+            unheard_publishers(node, self.listening),
+            self.synchroniser.rhythm is not None,
+            self.smallest_set,
+        )
+        return self.monitor.states(now, around)
 
 
 class Diagnostics:
     """Publishes and logs; `watch` while the node is active, `idle` while it is not."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, guard: Guard) -> None:
         self._node = node
         self._watched: Watched | None = None
         self._idle = State("not configured", Level.WARN, "the model is not loaded", "configure the node")
@@ -51,7 +60,7 @@ class Diagnostics:
         self._idle_log = ThrottledLog(lambda text: logger.info(text), _IDLE_LOG_SECONDS)
         # Simulated time stands still when a bag ends, and then the states are wanted most.
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(_PERIOD_SECONDS, self._tick, clock=self._clock)
+        self._timer = node.create_timer(_PERIOD_SECONDS, guard.safe(self._tick, "diagnostics"), clock=self._clock)
 
     def watch(self, watched: Watched) -> None:
         """Report on an active node."""
@@ -72,7 +81,7 @@ class Diagnostics:
         self._publisher.publish(message)
 
     def _active(self, watched: Watched, now: float) -> list[DiagnosticStatus]:
-        states = watched.states(now)
+        states = watched.states(self._node, now)
         for state in states:
             self._log[state.level](str(state), key=f"{state.name} {state.subject}")
         texts = {f"{state.name} {state.subject}".rstrip(): str(state) for state in states}
@@ -96,10 +105,12 @@ class Diagnostics:
 
 def _sets(watched: Watched) -> dict[str, object]:
     synchroniser, monitor = watched.synchroniser, watched.monitor
-    values: dict[str, object] = {"published": monitor.published}
+    values: dict[str, object] = {"released": monitor.released, "published": monitor.published}
     values |= {f"sets dropped: {reason}": count for reason, count in monitor.set_drops.items()}
-    values |= {f"images dropped: {reason}": count for reason, count in synchroniser.drops.items()}
+    values["images in sets"] = monitor.in_sets
+    values |= {f"images dropped: {reason}": count for reason, count in monitor.image_drops.items()}
     values |= {"images encoded in vain": watched.preparation.encoded_in_vain}
+    values |= {f"unusable: {name}": count for name, count in monitor.faults.items()}
     values |= {"images waiting": synchroniser.waiting, "rhythm learnt anew": synchroniser.relocks}
     if synchroniser.rhythm is not None:
         values["exposures within, s"] = synchroniser.rhythm.spread / 1e9

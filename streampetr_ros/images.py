@@ -1,13 +1,16 @@
 """From image messages to pixels: (height, width, 3) bytes in OpenCV's order blue, green, red."""
 
+from io import BytesIO
+
 import cv2
 import numpy as np
+import PIL.Image
 from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.jpeg import decode_image
+from streampetr_core.jpeg import check_complete, decode_image, no_image
 
 # Encodings of sensor_msgs/image_encodings.hpp that are read here, with the bytes of a pixel.
 BYTES_PER_PIXEL = {
@@ -39,6 +42,25 @@ _bridge = CvBridge()
 def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]:
     """Decode JPEG or PNG; raises StreampetrError for data that is broken or cut off."""
     return decode_image(message.data, topic)
+
+
+def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
+    """Return width and height that JPEG or PNG data announce, without decoding it.
+
+    OpenCV believes every length that it reads, and takes gigabytes and many seconds for a few wrong bytes.
+    Raises StreampetrError for data that is broken, cut off, or announces more pixels than any camera has.
+    """
+    check_complete(message.data, topic)
+    try:
+        with PIL.Image.open(BytesIO(message.data), formats=("JPEG", "PNG")) as image:
+            size = image.size
+            if image.format == "PNG":
+                image.verify()
+    except PIL.Image.DecompressionBombError as error:
+        raise StreampetrError(f"{topic}: {error}; check the camera driver") from error
+    except Exception as error:  # which one depends on the byte that is wrong
+        raise no_image(topic, len(message.data)) from error
+    return size
 
 
 def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:

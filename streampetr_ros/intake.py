@@ -7,11 +7,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from streampetr_core.errors import StreampetrError
 from streampetr_ros.calibration import CameraModel, camera_model
-from streampetr_ros.images import decode_compressed, decode_raw
+from streampetr_ros.images import compressed_size, decode_compressed, decode_raw
 from streampetr_ros.perception import Lens
+
+_SECOND_NS = 1_000_000_000
+
+
+def stamp_ns(message: Image | CompressedImage | Header, topic: str) -> int:
+    """Return the stamp of a message with a header, or of a header, in ns; raises StreampetrError for 0 and less.
+
+    No sensor measured then, and to tf 0 means: the latest.
+    """
+    stamp = getattr(message, "header", message).stamp
+    ns = stamp.sec * _SECOND_NS + stamp.nanosec
+    if ns <= 0:
+        raise StreampetrError(f"{topic}: the stamp is {ns / 1e9:.3f} s; let the driver write the time of exposure")
+    return ns
 
 
 class ThrottledLog:
@@ -45,7 +60,7 @@ class Calibrations:
     def update(self, camera: str, info: CameraInfo) -> bool:
         """Take a CameraInfo; return True if it changes what was known."""
         known = self._infos.get(camera)
-        if known is not None and _same_calibration(known, info):
+        if known is not None and same_calibration(known, info):
             return False
         self._infos[camera] = info
         try:
@@ -77,9 +92,21 @@ class Calibrations:
 
 def camera_image(message: Image | CompressedImage, topic: str, model: CameraModel) -> NDArray[np.uint8]:
     """Decode an image; raises StreampetrError if it is broken or not of the calibrated size."""
-    image = decode_raw(message, topic) if isinstance(message, Image) else decode_compressed(message, topic)
+    if isinstance(message, Image):
+        image = decode_raw(message, topic)
+    else:
+        check_announced_size(message, topic, model)
+        image = decode_compressed(message, topic)
     check_size((image.shape[1], image.shape[0]), model, topic)
     return image
+
+
+def check_announced_size(message: CompressedImage, topic: str, model: CameraModel) -> None:
+    """Raise StreampetrError for data that cannot become an image of the calibrated size; nothing is decoded."""
+    announced = compressed_size(message, topic)
+    # Decoding may turn an image over, as its EXIF data says.
+    if sorted(announced) != sorted((model.width, model.height)):
+        check_size(announced, model, topic)
 
 
 def check_size(size: tuple[int, int], model: CameraModel, topic: str) -> None:
@@ -92,7 +119,8 @@ def check_size(size: tuple[int, int], model: CameraModel, topic: str) -> None:
         )
 
 
-def _same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
+def same_calibration(a: CameraInfo, b: CameraInfo) -> bool:
+    """Say whether two messages describe the same size, K and distortion."""
     fields = ("width", "height", "distortion_model")
     arrays = ("k", "d")
     return all(getattr(a, name) == getattr(b, name) for name in fields) and all(

@@ -80,7 +80,7 @@ class Outputs:
         """Let go of the publishers."""
         publishers = (self._detections, self._detection_points, self._tracks, self._objects, self._markers)
         for publisher in (*publishers, self._label_info):
-            self._node.destroy_publisher(publisher)
+            self._node.destroy_lifecycle_publisher(publisher)
 
     def _header(self, stamp_ns: int) -> Header:
         return Header(frame_id=self._base_frame, stamp=Time(nanoseconds=stamp_ns).to_msg())

@@ -1,5 +1,6 @@
 """The node's parameters: declared once, with descriptions and ranges, read into one value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,17 @@ class Parameters:
     def smallest_set(self) -> int:
         """Number of usable images that a set needs."""
         return self.min_cameras or len(self.cameras) // 2 + 1
+
+    @property
+    def image_topics(self) -> dict[str, str]:
+        """The topic of each camera's images, as they are transported."""
+        suffix = "/compressed" if self.transport == "compressed" else ""
+        return {camera: self.image_topic.format(camera=camera) + suffix for camera in self.cameras}
+
+    @property
+    def camera_info_topics(self) -> dict[str, str]:
+        """The topic of each camera's calibration."""
+        return {camera: self.camera_info_topic.format(camera=camera) for camera in self.cameras}
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,27 @@ def declare_parameters(node: Node) -> None:
 
 def read_parameters(node: Node) -> Parameters:
     """Return the present values; raises StreampetrError for one that makes no sense."""
-    values = Parameters(**{name: node.get_parameter(name).value for name in _DECLARATIONS})
+    return _checked(Parameters(**{name: node.get_parameter(name).value for name in _DECLARATIONS}))
+
+
+def parameters_from(values: Mapping[str, Any]) -> Parameters:
+    """Return these values, and the defaults of all others, without a node.
+
+    Raises:
+        StreampetrError: a name that the node does not have, or a value that makes no sense.
+    """
+    unknown = sorted(set(values) - set(_DECLARATIONS))
+    if unknown:
+        raise StreampetrError(f"no parameter '{unknown[0]}'; there are: {', '.join(_DECLARATIONS)}")
+    defaults = {name: declaration.default for name, declaration in _DECLARATIONS.items()}
+    for name, value in values.items():
+        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
+        if not isinstance(value, wanted):
+            raise StreampetrError(f"parameter '{name}' is {value!r}; it means: {_DECLARATIONS[name].description}")
+    return _checked(Parameters(**(defaults | dict(values))))
+
+
+def _checked(values: Parameters) -> Parameters:
     _check_choice("runtime", values.runtime, _RUNTIMES)
     _check_choice("precision", values.precision, PRECISIONS)
     _check_choice("transport", values.transport, TRANSPORTS)
@@ -134,9 +166,24 @@ def read_parameters(node: Node) -> Parameters:
     return values
 
 
+def parameter_table() -> str:
+    """Return name, default, meaning and range of every parameter as a table in Markdown."""
+    rows = ["| parameter | default | meaning |", "|---|---|---|"]
+    for name, declaration in _DECLARATIONS.items():
+        limits = "; {:g} to {:g}".format(*declaration.range) if declaration.range else ""
+        rows.append(f"| `{name}` | {_default(declaration.default)} | {declaration.description}{limits} |")
+    return "\n".join(rows)
+
+
 def is_dynamic(name: str) -> bool:
     """Say whether a change of this parameter takes effect without configuring the node anew."""
     return name not in _DECLARATIONS or _DECLARATIONS[name].dynamic
+
+
+def _default(value: Any) -> str:
+    if value == NUSCENES_CAMERAS:
+        return "the six of nuScenes"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(none)"
 
 
 def _descriptor(declaration: _Declaration) -> ParameterDescriptor:

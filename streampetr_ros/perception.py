@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.distortion import Distortion
+from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.heads import Predictions, admitted_queries
@@ -179,7 +180,11 @@ class Perception:
         return self._runtime.encode(self._buffer.fill(images))
 
     def process(self, snapshot: Snapshot) -> Perceived:
-        """Detect and track in one snapshot."""
+        """Detect and track in one snapshot.
+
+        Raises:
+            StreampetrError: the model answers with numbers that are none; the next snapshot begins a new scene.
+        """
         reason = self._reset_reason(snapshot)
         if reason is not None:
             self.reset()
@@ -188,6 +193,9 @@ class Perception:
         features_NChw = self._features(snapshot)
         encoded = time.perf_counter()
         predictions, memory = self._runtime.detect(features_NChw, self._frame(snapshot), state.memory)
+        if not _is_finite(predictions):
+            self.reset()  # what is not finite stays in the memory for good
+            raise StreampetrError("the model's output is not finite; check its weights, and try another precision")
         is_admitted = self._is_admitted(snapshot)
         detections = decode_detections(predictions, self._runtime.config)[0].to("cpu")
         tracks, tracker = self._track(snapshot, detections, predictions if is_admitted else None)
@@ -263,6 +271,10 @@ class Perception:
         self._lenses |= {index: lens for index, lens in enumerate(lenses) if lens is not None}
         any_lens = next(view.lens for view in snapshot.views if _is_seen(view))
         return [self._lenses.get(index, any_lens) for index in range(len(lenses))]
+
+
+def _is_finite(predictions: Predictions) -> bool:
+    return bool(torch.isfinite(predictions.class_logits[-1]).all() and torch.isfinite(predictions.boxes[-1]).all())
 
 
 def _is_seen(view: CameraView | PreparedView | Lens | None) -> bool:

@@ -20,7 +20,7 @@ from streampetr_core.image_path import ImagePath, Pixels
 from streampetr_core.preprocess import plan_resize
 from streampetr_ros.calibration import CameraModel
 from streampetr_ros.images import decode_raw
-from streampetr_ros.intake import check_size
+from streampetr_ros.intake import check_announced_size, check_size
 
 _MOST_THREADS = 4  # six JPEGs of 1600x900 take one thread some 30 ms
 
@@ -143,6 +143,7 @@ class Preparation:
             pixels = decode_raw(message, topic)
             size = pixels.shape[1], pixels.shape[0]
         else:
+            check_announced_size(message, topic, model)
             pixels, size = self._path.decode(message.data, topic)
         check_size(size, model, topic)
         plan = plan_resize(model.width, model.height, self._path.config)

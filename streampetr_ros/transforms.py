@@ -4,7 +4,7 @@ Lookups never wait: a timeout would sleep inside the executor. Who calls tries a
 """
 
 import numpy as np
-from geometry_msgs.msg import Transform
+from geometry_msgs.msg import Transform, TransformStamped
 from numpy.typing import NDArray
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException
@@ -19,6 +19,27 @@ def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
     return transform_from_quaternion(
         (rotation.w, rotation.x, rotation.y, rotation.z), (translation.x, translation.y, translation.z)
     )
+
+
+_FARTHEST = 1e9  # metres
+_LENGTH_TOLERANCE = 1e-2  # of a quaternion's squared length; tf2's own
+
+
+def transform_fault(message: TransformStamped) -> str | None:
+    """Say why a transform is of no use to anyone, or return None."""
+    parent, child = message.header.frame_id, message.child_frame_id
+    if not parent or not child:
+        return f"a transform from '{child}' to '{parent}' has a frame without a name"
+    rotation, translation = message.transform.rotation, message.transform.translation
+    xyz = translation.x, translation.y, translation.z
+    length = sum(value * value for value in (rotation.w, rotation.x, rotation.y, rotation.z))
+    if not all(abs(value) < _FARTHEST for value in xyz):
+        return f"the transform from '{child}' to '{parent}' has a translation of {xyz} m"
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        return f"the quaternion of the transform from '{child}' to '{parent}' has the squared length {length:g}"
+    if message.header.stamp.sec < 0:
+        return f"the transform from '{child}' to '{parent}' has a stamp before 1970"
+    return None
 
 
 class Transforms:
@@ -51,7 +72,14 @@ class Transforms:
             stamped = self._buffer.lookup_transform_full(
                 target, Time(nanoseconds=target_ns), source, Time(nanoseconds=source_ns), self._fixed_frame
             )
-            return matrix_from_transform(stamped.transform)
+            return _checked(matrix_from_transform(stamped.transform), source, target)
         except (TransformException, ValueError) as error:
             remedy = f"publish '{source}', '{target}' and '{self._fixed_frame}' in one tf tree up to the images' stamps"
             raise StreampetrError(f"no transform from '{source}' to '{target}': {error}; {remedy}") from error
+
+
+def _checked(matrix: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
+    """Return the matrix; one number that is none would stay in the detector's memory."""
+    if not np.isfinite(matrix).all():
+        raise StreampetrError(f"no transform from '{source}' to '{target}': it is not finite; check who publishes it")
+    return matrix

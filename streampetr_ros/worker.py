@@ -55,13 +55,15 @@ class Worker:
             self._may_idle = True
             self._wake.notify()
 
-    def stop(self) -> None:
-        """Finish the job at hand, forget the rest, end the thread."""
+    def stop(self) -> list[Any]:
+        """Finish the job at hand, end the thread, and return the jobs that are not done."""
         with self._wake:
             self._stopping = True
+            left = list(self._jobs)
             self._jobs.clear()
             self._wake.notify()
         self._thread.join()
+        return left
 
     def wait(self, seconds: float) -> bool:
         """Sleep inside a job; return True at once when the worker is being stopped."""

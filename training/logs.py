@@ -44,8 +44,8 @@ class Logs:
         norm = float(reports[-1].gradient_norm)
         if not math.isfinite(norm) and not self._is_scaled:
             raise StreampetrError(
-                f"step {steps_done}: the gradient is {norm}, though every loss is finite; resume from the last "
-                "checkpoint with a lower learning rate or in float32"
+                f"step {steps_done}: the gradient is {norm}, though every loss is finite; resume in float32 (--set "
+                "training.precision=fp32), or begin a run from the last weights with a lower learning rate"
             )
         now = time.perf_counter()
         record = {

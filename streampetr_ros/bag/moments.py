@@ -3,13 +3,16 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage
 from tf2_ros import Buffer
 
 from streampetr_core.errors import StreampetrError
@@ -17,6 +20,7 @@ from streampetr_core.geometry import Array, projection
 from streampetr_ros.bag.play import message_class
 from streampetr_ros.bag.published import boxes_of, stamp_of
 from streampetr_ros.bag.reading import open_bag, read_messages
+from streampetr_ros.calibration import CameraModel
 from streampetr_ros.intake import Calibrations, camera_image
 from streampetr_ros.transforms import Transforms
 
@@ -27,10 +31,29 @@ _MAX_AGE_NS = 100_000_000  # between an image and the moment that it is drawn fo
 
 @dataclass(frozen=True)
 class Shot:
-    """One camera's image, and the projection from base at the moment into it, through its own exposure time."""
+    """One camera's image, and where it looked from at its own exposure time."""
 
-    image: NDArray[np.uint8]
-    img_P_base: Array
+    topic: str
+    message: CompressedImage
+    model: CameraModel
+    cam_T_base: Array  # from base at the moment into the camera at its exposure
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """Pixels as a pinhole camera sees them: blue, green, red. Raises StreampetrError for a broken image."""
+        return self.model.undistort(camera_image(self.message, self.topic, self.model))
+
+    @property
+    def img_P_base(self) -> Array:
+        """The projection (4x4) from base at the moment into the image."""
+        return projection(self.model.K, self.cam_T_base)
+
+    def encoded(self) -> bytes:
+        """Return a JPEG or PNG of `image`: the bytes of the bag where no lens bends them."""
+        image = self.image
+        if self.model.distortion is None:
+            return bytes(self.message.data)
+        return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 @dataclass(frozen=True)
@@ -94,11 +117,9 @@ class BagScenery:
                 shots[camera] = self._shot(camera, message, stamp_ns, transforms)
         return Moment(stamp_ns, shots, transforms.world_T_ref(stamp_ns), self._truth.get(stamp_ns))
 
-    def _shot(self, camera: str, message: Any, stamp_ns: int, transforms: Transforms) -> Shot:
-        model = self._calibrations.model(camera)
-        image = model.undistort(camera_image(message, f"/{camera}/image_raw/compressed", model))
+    def _shot(self, camera: str, message: CompressedImage, stamp_ns: int, transforms: Transforms) -> Shot:
         cam_T_base = transforms.cam_T_ref(message.header.frame_id, stamp_of(message), stamp_ns)
-        return Shot(image.copy(), projection(model.K, cam_T_base))
+        return Shot(f"/{camera}/image_raw/compressed", message, self._calibrations.model(camera), cam_T_base)
 
     def _messages(self, topics: set[str]) -> Iterator[tuple[str, Any]]:
         with open_bag(self._bag) as reader:

@@ -10,19 +10,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from streampetr_core.birds_eye import BirdsEye, birds_eye_ground, draw_footprints, draw_trail, draw_velocities
-from streampetr_core.drawing import (
-    Colour,
-    Tile,
-    banner_strip,
-    box_outlines,
-    class_colour,
-    draw_corners,
-    labelled_tile,
-)
+from streampetr_core.drawing import Colour, Tile, banner_strip, pad_below
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, box_corners, invert_transform, transform_points
-from streampetr_core.labels import draw_labels
 from streampetr_core.nuscenes_results import FoundObjects
+from streampetr_core.scene_drawing import NO_CORNERS, TRUTH, LabelledBoxes, camera_tile, label_footprints
 from streampetr_ros.bag.moments import BagScenery, Moment
 
 Picture = NDArray[np.uint8]  # blue, green, red
@@ -31,9 +23,8 @@ Picture = NDArray[np.uint8]  # blue, green, red
 LAYOUT = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 _COLUMNS = 3
 _REACH = 45.0  # metres, seen from above
-_VEHICLE = (3.3, 0.8, 0.87)  # metres ahead of base, behind it, to each side
+VEHICLE = (3.3, 0.8, 0.87)  # metres ahead of base, behind it, to each side
 _TRAIL_NS = 4_000_000_000
-_TRUTH: Colour = (255, 255, 255)
 _DARK: Colour = (32, 32, 32)
 
 
@@ -75,7 +66,7 @@ def pictures(
     """Yield a picture of each of the stamps at which something was published; trails begin with the first."""
     trails = Trails()
     for moment in scenery.moments(stamps):
-        found = _best(published[moment.stamp_ns], options)
+        found = best_of(published[moment.stamp_ns], options)
         trails.extend(moment.stamp_ns, found, moment.odom_T_base)
         yield compose(moment, found, trails, options)
 
@@ -123,7 +114,7 @@ def compose(moment: Moment, found: FoundObjects, trails: Trails, options: Pictur
     tiles = [_tile(camera, moment, found, options) for camera in options.cameras]
     height = max((tile.shape[0] for tile in tiles if tile is not None), default=270)
     blank = np.full((height, options.tile_width, 3), _DARK, np.uint8)
-    tiles = [blank if tile is None else _padded(tile, height) for tile in tiles]
+    tiles = [blank if tile is None else pad_below(tile, height) for tile in tiles]
     tiles += [blank] * (-len(tiles) % _COLUMNS)
     rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
     grid = np.vstack(rows)
@@ -133,8 +124,15 @@ def compose(moment: Moment, found: FoundObjects, trails: Trails, options: Pictur
     return np.ascontiguousarray(whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2])  # as videos need it
 
 
-def _best(found: FoundObjects, options: PictureOptions) -> FoundObjects:
-    """Return what is shown, best first."""
+def labels_of(found: FoundObjects) -> list[str]:
+    """Return the ids of tracks, the scores of detections."""
+    return [
+        str(id_) or f"{score:.2f}".removeprefix("0") for id_, score in zip(found.ids_D, found.scores_D, strict=True)
+    ]
+
+
+def best_of(found: FoundObjects, options: PictureOptions) -> FoundObjects:
+    """Return what is to be shown, best first."""
     order = np.argsort(-found.scores_D, kind="stable").tolist()
     kept = [index for index in order if found.scores_D[index] >= options.lowest_score]
     return found.select(kept[: options.most_boxes])
@@ -150,49 +148,30 @@ def _tile(camera: str, moment: Moment, found: FoundObjects, options: PictureOpti
     shot = moment.shots.get(camera)
     if shot is None:
         return None
-    # Shrunk before it is drawn on, so that lines and letters stay sharp.
-    height = round(shot.image.shape[0] * options.tile_width / shot.image.shape[1])
-    scale = np.diag([options.tile_width / shot.image.shape[1], height / shot.image.shape[0], 1.0, 1.0])
-    image = cv2.resize(shot.image, (options.tile_width, height), interpolation=cv2.INTER_AREA)
-    img_P_base, corners, colours = scale @ shot.img_P_base, box_corners(found.boxes_D7), _colours(found)
-    if options.truth and moment.truth is not None:
-        true_corners = box_corners(moment.truth)
-        draw_corners(image, img_P_base, true_corners, [_TRUTH] * len(true_corners), 1, cross=False)
-    draw_corners(image, img_P_base, corners[::-1], colours[::-1], 2)
-    outlines = box_outlines(img_P_base, corners, (options.tile_width, height))
-    anchors = np.c_[(outlines[:, 0] + outlines[:, 2]) / 2, outlines[:, 1]]
-    tile = labelled_tile(Tile(camera, image), options.tile_width)
-    draw_labels(tile, anchors, _labels(found), colours)
-    return tile
+    source = shot.image
+    height = round(source.shape[0] * options.tile_width / source.shape[1])
+    scale = np.diag([options.tile_width / source.shape[1], height / source.shape[0], 1.0, 1.0])
+    image = cv2.resize(source, (options.tile_width, height), interpolation=cv2.INTER_AREA)
+    return camera_tile(Tile(camera, image), scale @ shot.img_P_base, _labelled(found), _true_corners(moment, options))
 
 
 def _from_above(moment: Moment, found: FoundObjects, trails: Trails, options: PictureOptions, height: int) -> Picture:
     window = BirdsEye(height, height, _REACH)
-    image, colours, corners = birds_eye_ground(window, _VEHICLE), _colours(found), box_corners(found.boxes_D7)
+    image, boxes, true_corners = birds_eye_ground(window, VEHICLE), _labelled(found), _true_corners(moment, options)
     base_T_odom = invert_transform(moment.odom_T_base)
-    for id_, colour in zip(found.ids_D, colours, strict=True):
+    for id_, colour in zip(found.ids_D, boxes.colours, strict=True):
         draw_trail(image, window, trails.of(id_, base_T_odom)[::-1][::3][::-1], colour)
-    draw_footprints(image, window, corners, colours, fill=0.55)
-    if options.truth and moment.truth is not None:
-        draw_footprints(image, window, box_corners(moment.truth), [_TRUTH] * len(moment.truth))
-    draw_velocities(image, window, found.boxes_D7[:, :2], found.velocities_D2, colours)
-    pixels = window.pixels(corners[:, :4])
-    rectangles = np.c_[pixels.min(axis=1), pixels.max(axis=1)].reshape(-1, 4)
-    anchors = np.c_[rectangles[:, [0, 2]].mean(axis=1), rectangles[:, 1]]
-    anchors[((anchors < 0) | (anchors >= height)).any(axis=1)] = np.nan
-    draw_labels(image, anchors, _labels(found), colours, plates=False, keep_clear=rectangles)
+    draw_footprints(image, window, boxes.corners_D83, boxes.colours, fill=0.55)
+    draw_footprints(image, window, true_corners, [TRUTH] * len(true_corners))
+    draw_velocities(image, window, found.boxes_D7[:, :2], found.velocities_D2, boxes.colours)
+    label_footprints(image, window, boxes)
     return image
 
 
-def _padded(tile: Picture, height: int) -> Picture:
-    return cv2.copyMakeBorder(tile, 0, height - len(tile), 0, 0, cv2.BORDER_CONSTANT, value=_DARK)
+def _true_corners(moment: Moment, options: PictureOptions) -> Array:
+    """Return the corners (D, 8, 3) of the true boxes that are to be drawn."""
+    return NO_CORNERS if moment.truth is None or not options.truth else box_corners(moment.truth)
 
 
-def _colours(found: FoundObjects) -> list[Colour]:
-    return [class_colour(name) for name in found.names_D]
-
-
-def _labels(found: FoundObjects) -> list[str]:
-    return [
-        str(id_) or f"{score:.2f}".removeprefix("0") for id_, score in zip(found.ids_D, found.scores_D, strict=True)
-    ]
+def _labelled(found: FoundObjects) -> LabelledBoxes:
+    return LabelledBoxes.of_classes(box_corners(found.boxes_D7), found.names_D, labels_of(found))

@@ -1,4 +1,4 @@
-"""Make bags of nuScenes scenes, play and record bags where rosbag2 is missing, and judge what the node published.
+"""Make bags of nuScenes scenes, play and record bags where rosbag2 is missing, judge and show what the node published.
 
 A bag is a rosbag2 recording: a folder with metadata.yaml, or an .mcap or .db3 file. Bags made here play in
 `ros2 bag play`, and bags recorded by `ros2 bag record` play here.
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
 
+# The last rerun that runs with NumPy 1, which nuscenes-devkit and the cv-bridge wheel need, and a pyarrow that does.
+RERUN_INSTALL = "pip install 'rerun-sdk==0.23.1' 'pyarrow<26'"
 # What the detector publishes under its usual name, but for RViz's markers.
 _PUBLISHED = tuple(
     f"/streampetr/{name}" for name in ("detections", "detections/points", "tracks", "objects", "label_info")
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(commands, "info", "tell what is in a bag", _INFO, _info_arguments)
     _add(commands, "to-results", "turn what the node published into results files", _TO_RESULTS, _to_results_arguments)
     _add(commands, "video", "draw what the node published into what it saw", _VIDEO, _video_arguments)
+    _add(commands, "rerun", "show what the node published in the rerun viewer", _RERUN, _rerun_arguments)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         "info": _info,
         "to-results": _to_results,
         "video": _video,
+        "rerun": _rerun,
     }
     commands[args.bag_command](args)
 
@@ -92,6 +96,14 @@ The picture shows the last moment whose truth the bag tells.
 
 Example:
   streampetr bag video out/scene-0103 out/published --video out/scene.mp4 --picture out/scene.png"""
+
+_RERUN = """Show what the node published, and what it saw, in the rerun viewer: a scene to walk around in.
+
+A recording (.rrd) is written, which `rerun FILE` opens on any machine: the cameras' images and where they look from,
+boxes with ids, trails, the truth, the vehicle's way. It needs rerun, which is not installed with the rest.
+
+Example:
+  streampetr bag rerun out/scene-0103 out/published --out out/scene.rrd --show"""
 
 _INFO = """Tell times, topics, types, rates and quality of service of a bag.
 
@@ -159,15 +171,31 @@ def _to_results_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _video_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, metavar="BAG", help="the bag that was played to the node")
-    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="what the node published")
+    _scene_arguments(parser)
     parser.add_argument("--video", type=Path, metavar="FILE", help="an .mp4 to write")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="a .png or .jpg to write")
+
+
+def _rerun_arguments(parser: argparse.ArgumentParser) -> None:
+    _scene_arguments(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/scene.rrd"),
+        metavar="FILE",
+        help="an .rrd to write (default: %(default)s)",
+    )
+    parser.add_argument("--show", action="store_true", help="open it in the viewer, where there is a display")
+
+
+def _scene_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="the bag that was played to the node")
+    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="what the node published")
     parser.add_argument("--cameras", nargs="+", metavar="NAME", help="in the picture's order (default: nuScenes' six)")
     parser.add_argument("--node", default="/streampetr", help="name of the node (default: %(default)s)")
     parser.add_argument("--max-boxes", type=int, default=60, help="draw the best so many (default: %(default)s)")
     parser.add_argument("--score", type=float, default=0.2, help="draw from this score on (default: %(default)s)")
-    parser.add_argument("--note", default="", help="a remark for the banner")
+    parser.add_argument("--note", default="", help="a remark to be shown")
     parser.add_argument("--no-truth", action="store_true", help="leave the truth out")
 
 
@@ -241,28 +269,46 @@ def _to_results(args: argparse.Namespace) -> None:
 
 
 def _video(args: argparse.Namespace) -> None:
-    try:
-        from streampetr_ros.bag.moments import BagScenery
-        from streampetr_ros.bag.published import read_published
-        from streampetr_ros.bag.video import LAYOUT, PictureOptions, write_picture, write_video
-    except ImportError as error:
-        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
     if not args.video and not args.picture:
         raise StreampetrError("nothing to write; give --video FILE, --picture FILE or both")
-    cameras = tuple(args.cameras or LAYOUT)
-    published = read_published(args.recorded, args.node)
-    has_tracks = any(len(found.scores_D) for found in published.tracks.values())
-    found = published.tracks if has_tracks else published.detections
-    options = PictureOptions(
-        cameras, most_boxes=args.max_boxes, lowest_score=args.score, note=args.note, truth=not args.no_truth
-    )
-    scenery = BagScenery(args.bag, cameras)
+    scenery, found, options = _published_scene(args)
+    from streampetr_ros.bag.video import write_picture, write_video
+
     if args.picture:
         write_picture(scenery, found, args.picture, options)
         print(f"picture: {args.picture}")
     if args.video:
         count = write_video(scenery, found, args.video, options)
         print(f"video: {args.video}, {count} pictures")
+
+
+def _rerun(args: argparse.Namespace) -> None:
+    scenery, found, options = _published_scene(args)
+    try:
+        from streampetr_ros.bag.viewer import show, write_recording
+    except ImportError as error:
+        raise StreampetrError(f"{error}; install the rerun viewer with {RERUN_INSTALL}") from error
+    count = write_recording(scenery, found, args.out, options)
+    print(f"recording: {args.out}, {count} moments")
+    if args.show:
+        show(args.out)
+
+
+def _published_scene(args: argparse.Namespace) -> tuple:
+    """Return scenery, published objects by stamp, and how they are drawn."""
+    try:
+        from streampetr_ros.bag.moments import BagScenery
+        from streampetr_ros.bag.published import read_published
+        from streampetr_ros.bag.video import LAYOUT, PictureOptions
+    except ImportError as error:
+        raise StreampetrError(f"{error}; source a ROS 2 distribution, or install rclpy and rosbags with pip") from error
+    cameras = tuple(args.cameras or LAYOUT)
+    published = read_published(args.recorded, args.node)
+    has_tracks = any(len(found.scores_D) for found in published.tracks.values())
+    options = PictureOptions(
+        cameras, most_boxes=args.max_boxes, lowest_score=args.score, note=args.note, truth=not args.no_truth
+    )
+    return BagScenery(args.bag, cameras), published.tracks if has_tracks else published.detections, options
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -7,6 +7,9 @@ the weights are trained and the truth is known, mAP, NDS and AMOTA of what the n
 Without --model the weights are weights/demo.safetensors; where these are missing, untrained ones: all parts run for
 real, but the boxes mean nothing.
 
+--rerun also leaves a recording for the rerun viewer, and opens it where there is a display; --rviz opens RViz of a ROS
+distribution while the bag plays.
+
 Example:
   streampetr demo --dataroot data/nuscenes --scene scene-0103 --model weights/r50.safetensors
 """
@@ -15,16 +18,19 @@ import json
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
+from streampetr_ros.commands.bag import RERUN_INSTALL
 
 _CAMERAS = ("cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right")
 _UNTRAINED_CONFIG = "small_352_256q"
@@ -58,11 +64,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--scene", help="scene to play (default: the first)")
     parser.add_argument("--model", type=Path, help="model file (default: weights/demo.safetensors, or untrained ones)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of results (default: %(default)s)")
+    parser.add_argument("--rerun", action="store_true", help="also show the scene in the rerun viewer")
+    parser.add_argument("--rviz", action="store_true", help="show markers in RViz while the bag plays")
     parser.add_argument("--rate", type=float, default=0.5, help="playing speed (default: %(default)s)")
 
 
 def run(args: Namespace) -> None:
     """Run the commands one after the other and say what they left."""
+    _check_viewers(args)
     args.out.mkdir(parents=True, exist_ok=True)
     # The demo is for this machine alone, unless the user's environment says otherwise.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -71,15 +80,37 @@ def run(args: Namespace) -> None:
     scene = _Scene(dataroot, *_choose_scene(dataroot, args.version, args.scene))
     bag, recorded = args.out / "bag", args.out / "published"
     _run("bag", "from-nuscenes", dataroot, bag, "--version", scene.version, "--scene", scene.name, "--force")
-    _play_to_node(bag, recorded, weights, args.rate)
-    picture, video = args.out / "picture.png", args.out / "video.mp4"
-    notes = [] if weights.trained else ["--note", _UNTRAINED_NOTE, "--max-boxes", _UNTRAINED_BOXES, "--score", 0]
-    _run("bag", "video", bag, recorded, "--picture", picture, "--video", video, *notes)
+    with _rviz() if args.rviz else nullcontext():
+        _play_to_node(bag, recorded, weights, args.rate)
+    _show_published(bag, recorded, weights, args)
     if weights.trained:
         _judge(scene, recorded, args.out / "results")
-    print(f"\nLook at {picture} and {video}. The bag {bag} also plays in `ros2 bag play`.")
+    out = args.out
+    print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
     if not weights.trained:
         print(_UNTRAINED_NOTE)
+
+
+def _show_published(bag: Path, recorded: Path, weights: _Weights, args: Namespace) -> None:
+    """Draw what was published, and show it in the rerun viewer where that is wished."""
+    notes = [] if weights.trained else ["--note", _UNTRAINED_NOTE, "--max-boxes", _UNTRAINED_BOXES, "--score", 0]
+    pictures = ["--picture", args.out / "picture.png", "--video", args.out / "video.mp4"]
+    _run("bag", "video", bag, recorded, *pictures, *notes)
+    if args.rerun:
+        _run("bag", "rerun", bag, recorded, "--out", args.out / "scene.rrd", "--show", *notes)
+
+
+def _check_viewers(args: Namespace) -> None:
+    """Raise StreampetrError, before anything is done, for a viewer that is not there."""
+    if args.rerun and find_spec("rerun") is None:
+        raise StreampetrError(f"--rerun: the rerun viewer is not installed; {RERUN_INSTALL}")
+    if args.rviz and shutil.which("rviz2") is None:
+        raise StreampetrError("--rviz: no rviz2 on the PATH; source a ROS 2 distribution that has it, or use --rerun")
+
+
+def _rviz() -> AbstractContextManager:
+    """Return RViz, started with the display configuration of this package."""
+    return _background(["rviz2", "-d", _shared_file("launch/streampetr.rviz")])
 
 
 def _play_to_node(bag: Path, recorded: Path, weights: _Weights, rate: float) -> None:
@@ -142,15 +173,20 @@ def _synthetic_world(out: Path, weights: _Weights) -> Path:
 def _choose_weights(args: Namespace) -> _Weights:
     if args.model:
         return _Weights(args.model, trained=True)
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    shares = [prefix / "share" / "streampetr_ros" for prefix in (*prefixes, Path(sys.prefix))]
-    for folder in (Path(__file__).parents[2], *shares):
-        shipped = folder / "weights" / "demo.safetensors"
-        if shipped.is_file():
-            return _Weights(shipped, trained=True)
+    shipped = _shared_file("weights/demo.safetensors")
+    if shipped:
+        return _Weights(shipped, trained=True)
     model = args.out / "untrained.safetensors"
     _run("init", _UNTRAINED_CONFIG, model)
     return _Weights(model, trained=False)
+
+
+def _shared_file(name: str) -> Path | None:
+    """Return a file of this package: in the tree, in a workspace's share folder, or in the environment's."""
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    shares = [prefix / "share" / "streampetr_ros" for prefix in (*prefixes, Path(sys.prefix))]
+    found = (folder / name for folder in (Path(__file__).parents[2], *shares))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _choose_scene(dataroot: Path, version: str | None, scene: str | None) -> tuple[str, str]:

@@ -70,6 +70,16 @@ def assert_same_results(ours, expected, tolerance=3e-4):
             torch.testing.assert_close(value, getattr(expected_memory, name), rtol=0, atol=tolerance, msg=name)
 
 
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_queries_that_know_their_place_are_the_same_everywhere(backend, precision):
+    config = replace(CHECKPOINT.config, placed_queries=True)
+    placed = checkpoint_of(lively_detector(config), config)
+    expected = played(TorchRuntime(placed, "cpu"), scene())
+    assert_same_results(played(opened(backend, precision, placed), scene()), expected)
+    without = played(TorchRuntime(CHECKPOINT, "cpu"), scene())
+    assert (without[0][0].boxes - expected[0][0].boxes).abs().max() > 1e-3
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(("backend", "precision"), VARIANTS)
 def test_each_stage_is_that_of_the_detector(backend, precision):

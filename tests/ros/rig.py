@@ -186,10 +186,11 @@ class Spinner:
         self._thread.join()
 
 
-def make_node(rig: Rig, **values: object) -> StreampetrNode:
+def make_node(rig: Rig, open_model: Callable | None = None, **values: object) -> StreampetrNode:
     """Return a node for the rig, with parameters that differ from those of `overrides`."""
     name = ["--ros-args", "-r", f"__node:={rig.detector}"]
-    return StreampetrNode(parameter_overrides=overrides(**values), cli_args=name)
+    given = {} if open_model is None else {"open_model": open_model}
+    return StreampetrNode(parameter_overrides=overrides(**values), cli_args=name, **given)
 
 
 def overrides(**values: object) -> list[Parameter]:

@@ -1,5 +1,8 @@
 """The demo as a user runs it: processes, DDS, a picture and a video at the end."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-KEYFRAME = Path(__file__).parents[2].parent / "shared" / "nuscenes_keyframe"
+from streampetr_ros.commands.bag import RERUN_INSTALL
+
+ROOT = Path(__file__).parents[2]
+KEYFRAME = ROOT.parent / "shared" / "nuscenes_keyframe"
 
 
 def _demo(out: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -61,3 +67,18 @@ def test_a_root_without_tables_is_said(tmp_path: Path, arguments: list[str], sai
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("streampetr demo: error: ") and said in line
+
+
+def test_a_viewer_that_is_missing_is_said_before_anything_is_done(tmp_path: Path):
+    environment = os.environ | {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "streampetr_core.cli", "demo", "--out", str(tmp_path / "out"), "--rviz"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert result.returncode == 1 and not (tmp_path / "out").exists()
+    said = "no rviz2 on the PATH; source a ROS 2 distribution that has it, or use --rerun"
+    assert result.stderr == f"streampetr demo: error: --rviz: {said}\n"
+
+
+def test_the_pip_command_for_rerun_is_that_of_the_extra():
+    extra = (ROOT / "pyproject.toml").read_text().split("\nviz = [")[1].split("]")[0]
+    words = shlex.split(RERUN_INSTALL)
+    assert words[:2] == ["pip", "install"] and sorted(words[2:]) == re.findall('"(.+?)"', extra)

@@ -19,7 +19,7 @@ def _monitor(seconds: float = 3.0, silent: str = "", lag_ms: int = 0, sets: bool
             if camera != silent:
                 monitor.image(camera, int(now * 1e9) - (lag_ms * 1_000_000 if camera == "b" else 0), now)
         if sets:
-            monitor.set_released(now)
+            monitor.set_released(2, now)
             monitor.set_published(0.02, 0.9, 0.2, now)
     return monitor
 
@@ -116,7 +116,7 @@ def test_work_that_takes_too_long_and_scores_that_are_too_low():
         now = 3.0 + tick / 10
         for camera in TOPICS:
             monitor.image(camera, int(now * 1e9), now)
-        monitor.set_released(now)
+        monitor.set_released(2, now)
         monitor.set_published(0.02, 0.15, 0.2, now)
     (state,) = monitor.states(now, WELL)
     assert (state.name, state.level) == ("all scores below threshold", Level.OK)

@@ -6,7 +6,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_ros.images import BYTES_PER_PIXEL, decode_compressed, decode_raw
+from streampetr_ros.images import BYTES_PER_PIXEL, compressed_size, decode_compressed, decode_raw
 from tests.ros.rig import picture
 
 BGR = picture(0)
@@ -95,3 +95,18 @@ def test_jpeg_and_truncated_jpeg():
         decode_compressed(CompressedImage(format="jpeg", data=b"abc"), "/cam")
     with pytest.raises(StreampetrError, match="/cam: 0 bytes"):
         decode_compressed(CompressedImage(format="jpeg"), "/cam")
+
+
+def test_what_an_image_announces_is_known_without_decoding_it():
+    data = cv2.imencode(".jpg", BGR)[1].tobytes()
+    assert compressed_size(CompressedImage(format="jpeg", data=data), "/cam") == (160, 120)
+    at = data.index(b"\xff\xc0") + 5
+    bomb = data[:at] + b"\x75\x30" * 2 + data[at + 4 :]  # 30000 x 30000 pixels in a few thousand bytes
+    with pytest.raises(StreampetrError, match="/cam: .*pixels.*; check the camera driver"):
+        compressed_size(CompressedImage(format="jpeg", data=bomb), "/cam")
+    png = cv2.imencode(".png", BGR)[1].tobytes()
+    assert compressed_size(CompressedImage(format="png", data=png), "/cam") == (160, 120)
+    at = png.index(b"IDAT") - 4
+    long = png[:at] + b"\x7f\xff\xff\xff" + png[at + 4 :]  # a chunk of 2 GB
+    with pytest.raises(StreampetrError, match="/cam: .* are no image"):
+        compressed_size(CompressedImage(format="png", data=long), "/cam")

@@ -22,6 +22,11 @@ def _info(**fields: object) -> CameraInfo:
         ({"width": 0}, "image size is 0x120"),
         ({"d": [float("inf"), 0.0, 0.0, 0.0]}, "distortion D is not finite"),
         ({"d": [0.1, 0.0, 0.0, 0.0], "distortion_model": "thin_plate"}, "distortion model 'thin_plate' is unknown"),
+        ({"d": [0.1] * 7}, "distortion D has 7 coefficients, not 4 or 5 or 8 or 12 or 14 as 'plumb_bob' takes"),
+        ({"d": [0.1] * 5, "distortion_model": "equidistant"}, "distortion D has 5 coefficients, not 4 as"),
+        ({"k": [*K[:8], 0.0]}, "intrinsics K are no pinhole camera's"),
+        ({"k": [1e300, *K[1:]]}, "intrinsics K are no pinhole camera's"),
+        ({"width": 2**32 - 1}, "image size is 4294967295x120"),
     ],
 )
 def test_unusable_calibration_is_named(fields: dict, reason: str):

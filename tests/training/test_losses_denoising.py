@@ -58,6 +58,18 @@ def test_far_shifts_make_background():
     assert (labels == len(tiny.CONFIG.class_names)).tolist() == [False, True, False]
 
 
+def test_reach_is_added_to_half_the_box_and_a_wide_split_keeps_every_class():
+    uniform = torch.ones(3, 3)  # the far corner of what can be drawn
+    config = LossConfig(denoising_groups=3, noise_reach=(3.0, 2.0, 1.0), noise_split=2.0)
+    denoising = _make(1, uniform=uniform, config=config)
+    low, high = torch.tensor(tiny.CONFIG.detection_range).chunk(2)
+    centres = denoising.reference_BD3[0] * (high - low) + low
+    box_9 = tiny.truths(1)[0].boxes_G9[0]
+    expected = box_9[:3] + box_9[3:6] / 2 + torch.tensor([3.0, 2.0, 1.0])
+    torch.testing.assert_close(centres, expected.clamp(low, high).expand(3, 3), rtol=0, atol=1e-4)
+    assert torch.equal(denoising.labels_n, tiny.truths(1)[0].labels_G.repeat(3))
+
+
 def test_without_boxes_or_groups_there_is_nothing_to_denoise():
     assert _make(0, 0) is None
     assert _make(2, config=LossConfig(denoising_groups=0)) is None

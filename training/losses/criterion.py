@@ -5,7 +5,7 @@ over all of them: `reduce_mean` takes a small tensor and returns its mean over t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Outputs:
     denoised: Predictions  # of the denoising queries, if any
     auxiliary: AuxPredictions | None  # of the images of cameras that are present, sample by sample; None: no such head
     dense: DensePredictions | None = None  # the same
+    guidance: Mapping[str, Tensor] = field(default_factory=dict)  # losses of where the decoder looks
 
 
 def frame_losses(
@@ -59,6 +60,7 @@ def frame_losses(
     elif config.denoising_groups:
         # The published code logs and sums copies without gradient where a batch has no box; so totals stay comparable.
         losses |= {name.replace("loss", "dn_loss"): loss.detach() for name, loss in losses.items()}
+    losses |= outputs.guidance
     return losses | _image_losses(outputs.auxiliary, outputs.dense, frame, truths, in_images, means[1])
 
 
@@ -112,6 +114,7 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     if not all(finite):
         wrong = [f"{name} is {loss.item()}" for (name, loss), ok in zip(losses.items(), finite, strict=True) if not ok]
         raise StreampetrError(
-            f"loss {', '.join(wrong)}; resume from the last checkpoint with a lower learning rate or in float32"
+            f"loss {', '.join(wrong)}; resume in float32 (--set training.precision=fp32), or begin a run from the last "
+            "weights (training.initial_checkpoint) with a lower learning rate"
         )
     return values.sum()

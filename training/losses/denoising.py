@@ -46,7 +46,8 @@ def make_denoising(
     if uniform_n3 is None:
         uniform_n3 = torch.rand_like(boxes_n9[:, :3])
     shift_n3 = 2.0 * uniform_n3 - 1.0
-    centres_n3 = boxes_n9[:, :3] + shift_n3 * boxes_n9[:, 3:6] / 2 * config.noise_scale
+    reach_n3 = boxes_n9[:, 3:6] / 2 * config.noise_scale + boxes_n9.new_tensor(config.noise_reach)
+    centres_n3 = boxes_n9[:, :3] + shift_n3 * reach_n3
     low, high = boxes_n9.new_tensor(model.detection_range).chunk(2)
     sample_n, query_n = _places(truths, groups, slots)
     reference_BD3 = boxes_n9.new_zeros(len(truths), groups * slots, 3)
@@ -95,8 +96,9 @@ def denoising_losses(
     codes_Ln10 = predictions.boxes[:, denoising.sample_n, denoising.query_n]
     num_classes = logits_LnS.shape[-1]
     is_class_nS = torch.nn.functional.one_hot(denoising.labels_n, num_classes + 1)[:, :num_classes].to(logits_LnS)
-    # The expected number of boxes that keep their class: the share of the shift cube inside the ball of that radius.
-    num_kept = len(denoising.labels_n) * math.pi / 6 * config.noise_split**3
+    # The expected number of boxes that keep their class: the share of the shift cube inside the ball of that radius,
+    # exact up to a radius of 1, and all of it where the ball holds the cube.
+    num_kept = len(denoising.labels_n) * min(1.0, math.pi / 6 * config.noise_split**3)
     class_loss_L = focal_loss(logits_LnS, is_class_nS.expand_as(logits_LnS)).sum(dim=(1, 2)) / max(num_kept, 1.0)
     box_loss_L = box_distance(codes_Ln10, box_codes(denoising.boxes_n9), config) / mean_noisy
     weight = config.denoising_weight

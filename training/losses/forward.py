@@ -19,6 +19,7 @@ from training.losses.config import LossConfig
 from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
 from training.losses.denoising import Denoising, make_denoising
 from training.losses.dense_head import DenseHead
+from training.losses.guidance import guidance_losses
 from training.truth import Truth
 
 _DETECTOR_PREFIX = "detector."
@@ -52,6 +53,8 @@ class TrainingModel(nn.Module):
             freeze(detector)
         if learns == "images":
             freeze_behind_features(detector)
+            if dense_head is not None:
+                dense_head.boxes.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
@@ -82,7 +85,9 @@ class TrainingModel(nn.Module):
 
     def _frame_losses(self, frame: Frame, memory: Memory, truth: Sequence[Truth]) -> tuple[dict[str, Tensor], Memory]:
         denoising = make_denoising(truth, self.detector.config, self.config)
-        outputs, memory = run_frame(self.detector, self.aux_head, frame, memory, denoising, self.dense_head)
+        outputs, memory = run_frame(
+            self.detector, self.aux_head, frame, memory, denoising, self.dense_head, self.config
+        )
         with torch.autocast(frame.images_BN3HW.device.type, enabled=False):
             return frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean), memory
 
@@ -119,6 +124,7 @@ def run_frame(
     memory: Memory,
     denoising: Denoising | None,
     dense_head: DenseHead | None = None,
+    config: LossConfig | None = None,
 ) -> tuple[Outputs, Memory]:
     """Run one frame as `Detector.step` does, with denoising queries in front and the heads of training beside.
 
@@ -138,8 +144,15 @@ def run_frame(
         detections = _rows(predictions, slice(num_noisy, None))
         memory = detector.update(detections, memory)
         features_IChw = _of_present(features_BNChw, frame.present_BN)
-        auxiliary, dense = (head and head(features_IChw) for head in (aux_head, dense_head))
-    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense), memory
+        auxiliary, dense, guidance = aux_head and aux_head(features_IChw), None, {}
+        if dense_head is not None:
+            tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
+            tokens_BNtC = tokens_BTC.unflatten(1, (features_BNChw.shape[1], -1))
+            dense = dense_head(features_IChw, _of_present(tokens_BNtC, frame.present_BN))
+            if config is not None and config.guidance_weight:
+                keys_BTC = tokens_BTC + token_position_BTC
+                guidance = guidance_losses(detector, keys_BTC, queries, frame, denoising, config)
+    return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense, guidance), memory
 
 
 def _of_present(features_BNChw: Tensor, present_BN: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """From what a sample shows to one picture: six cameras around a bird's-eye view, and a legend."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import cv2
@@ -9,25 +10,17 @@ from numpy.typing import NDArray
 
 from streampetr_core.birds_eye import BirdsEye, birds_eye_ground, draw_footprints, draw_trail, draw_velocities
 from streampetr_core.config import NUSCENES_CLASSES
-from streampetr_core.drawing import (
-    Colour,
-    Tile,
-    banner_strip,
-    box_outlines,
-    class_colour,
-    draw_corners,
-    labelled_tile,
-)
+from streampetr_core.drawing import Colour, Tile, banner_strip, class_colour, pad_below
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import box_corners, transform_points
 from streampetr_core.jpeg import is_cut_off
 from streampetr_core.labels import draw_labels
+from streampetr_core.scene_drawing import NO_CORNERS, TRUTH, LabelledBoxes, camera_tile, label_footprints
 from training.pictures.results import Boxes
 from training.pictures.views import TRAIL_SECONDS, CameraView, SampleView
 
 Picture = NDArray[np.uint8]  # blue, green, red
 
-TRUTH: Colour = (255, 255, 255)
 TRUTH_WITHOUT_POINTS: Colour = (135, 135, 135)
 _TILE_WIDTH = 640
 _REACH = 53.0  # metres; the evaluation looks 50 m far
@@ -45,7 +38,7 @@ def compose(view: SampleView) -> Picture:
     """
     tiles = [_camera_tile(camera, view) for camera in view.cameras]
     height = max(tile.shape[0] for tile in tiles)
-    tiles = [cv2.copyMakeBorder(tile, 0, height - len(tile), 0, 0, cv2.BORDER_CONSTANT, value=_DARK) for tile in tiles]
+    tiles = [pad_below(tile, height) for tile in tiles]
     above = _seen_from_above(view, BirdsEye(_TILE_WIDTH, 2 * height, _REACH))
     top, left, right = tiles[:3], [tiles[3], tiles[4]], [tiles[5], _legend(view, height)]
     bottom = [np.vstack(left), above, np.vstack(right)]
@@ -69,19 +62,12 @@ def _banner(view: SampleView) -> str:
 def _camera_tile(camera: CameraView, view: SampleView) -> Picture:
     image = _read_at_width(camera, _TILE_WIDTH)
     tile_P_world = np.diag([*np.array(image.shape[1::-1]) / camera.size, 1.0, 1.0]) @ camera.img_P_world
-    found = view.found.boxes
-    colours = _colours(found)
-    if view.truth is not None:
-        corners = view.truth.boxes.corners_D83[view.truth.has_points_D]
-        draw_corners(image, tile_P_world, corners, [TRUTH] * len(corners), 1, cross=False)
-    # Over the truth, so that white is left where it was missed; the best box comes last, so that it lies on top.
-    draw_corners(image, tile_P_world, found.corners_D83[::-1], colours[::-1], 2)
-    size = image.shape[1], image.shape[0]
-    outlines = box_outlines(tile_P_world, found.corners_D83, size)
-    anchors = np.c_[(outlines[:, 0] + outlines[:, 2]) / 2, outlines[:, 1]]
-    tile = labelled_tile(Tile(camera.name, image), _TILE_WIDTH)
-    draw_labels(tile, anchors, _labels(found), colours)
-    cv2.rectangle(tile, (0, 0), (size[0] - 1, size[1] - 1), _DARK, 1)  # neighbours do not run into each other
+    truth = view.truth
+    true_corners = NO_CORNERS if truth is None else truth.boxes.corners_D83[truth.has_points_D]
+    found = _labelled(view.found.boxes, view.found.boxes.corners_D83)
+    tile = camera_tile(Tile(camera.name, image), tile_P_world, found, true_corners)
+    # Neighbours do not run into each other.
+    cv2.rectangle(tile, (0, 0), (tile.shape[1] - 1, tile.shape[0] - 1), _DARK, 1)
     return tile
 
 
@@ -99,43 +85,37 @@ def _read_at_width(camera: CameraView, width: int) -> Picture:
 def _seen_from_above(view: SampleView, window: BirdsEye) -> Picture:
     image = birds_eye_ground(window, _VEHICLE)
     base_T_world = view.base_T_world
-    found, colours = view.found.boxes, _colours(view.found.boxes)
+    found = _labelled(view.found.boxes, transform_points(base_T_world, view.found.boxes.corners_D83))
     if view.found.trails:
-        for points, colour in zip(view.found.trails, colours, strict=True):
+        for points, colour in zip(view.found.trails, found.colours, strict=True):
             draw_trail(image, window, transform_points(base_T_world, points), colour)
-    corners = transform_points(base_T_world, found.corners_D83)
-    draw_footprints(image, window, corners, colours, fill=0.55)
-    all_corners = corners
+    draw_footprints(image, window, found.corners_D83, found.colours, fill=0.55)
+    true_corners = NO_CORNERS
     if view.truth is not None:
         greys = [TRUTH if has_points else TRUTH_WITHOUT_POINTS for has_points in view.truth.has_points_D]
         true_corners = transform_points(base_T_world, view.truth.boxes.corners_D83)
         draw_footprints(image, window, true_corners, greys)
         _draw_velocities(image, window, view, view.truth.boxes, greys)
-        all_corners = np.concatenate([corners, true_corners])
-    _draw_velocities(image, window, view, found, colours)
-    pixels = window.pixels(all_corners[:, :4])
-    rectangles = np.c_[pixels.min(axis=1), pixels.max(axis=1)]
-    anchors = np.c_[rectangles[:, [0, 2]].mean(axis=1), rectangles[:, 1]][: len(corners)]
-    anchors[((anchors < 0) | (anchors >= [window.width, window.height])).any(axis=1)] = np.nan
-    draw_labels(image, anchors, _labels(found), colours, plates=False, keep_clear=rectangles)
+    _draw_velocities(image, window, view, view.found.boxes, found.colours)
+    label_footprints(image, window, found, keep_clear_D83=true_corners)
     cv2.putText(image, "seen from above, forward is up", (8, window.height - 10), _FONT, 0.45, _DIM, 1, cv2.LINE_AA)
     return image
 
 
-def _draw_velocities(image: Picture, window: BirdsEye, view: SampleView, boxes: Boxes, colours: list[Colour]) -> None:
+def _draw_velocities(
+    image: Picture, window: BirdsEye, view: SampleView, boxes: Boxes, colours: Sequence[Colour]
+) -> None:
     velocities = np.c_[boxes.velocities_D2, np.zeros(len(boxes))] @ view.base_T_world[:3, :3].T
     draw_velocities(image, window, transform_points(view.base_T_world, boxes.centres_D3), velocities, colours)
 
 
-def _labels(boxes: Boxes) -> list[str]:
-    return [
+def _labelled(boxes: Boxes, corners_D83: NDArray[np.float64]) -> LabelledBoxes:
+    """Return boxes with ids or scores; their corners may be in another frame."""
+    labels = [
         track[:_ID_LETTERS] or f"{score:.2f}".removeprefix("0")
         for track, score in zip(boxes.ids, boxes.scores_D, strict=True)
     ]
-
-
-def _colours(boxes: Boxes) -> list[Colour]:
-    return [class_colour(name) for name in boxes.names]
+    return LabelledBoxes.of_classes(corners_D83, boxes.names, labels)
 
 
 def _legend(view: SampleView, height: int) -> Picture:
