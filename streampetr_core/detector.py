@@ -6,8 +6,6 @@ L layers, B batch, N cameras, T image tokens, Q queries, K admitted queries, C c
 Paper: "Exploring Object-Centric Temporal Modeling for Efficient Multi-View 3D Object Detection", arXiv 2303.11926.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 

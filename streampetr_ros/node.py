@@ -6,6 +6,7 @@ detects and publishes.
 
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -461,16 +462,20 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {reason}" for reason, count in counts.items()) or "none"
 
 
+def _configures(node: StreampetrNode) -> bool:
+    return node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
 def main(make_node: Callable[[], StreampetrNode] = StreampetrNode) -> int:
     """Run the node until SIGINT or SIGTERM; with the parameter `autostart` it becomes active by itself."""
-    # Signals are Python's here, so that the node can still publish and log while it stops in order.
+    # Signals are Python's here, so that the node can still publish and log while it stops in order. A signal only
+    # leaves a mark: an exception out of nowhere would be lost where Python or rclpy swallow exceptions.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
     try:
         node = make_node()
-    except KeyboardInterrupt:
-        rclpy.try_shutdown()
-        return 0
     except StreampetrError as error:
         print(f"streampetr: error: {error}", file=sys.stderr)
         rclpy.try_shutdown()
@@ -478,15 +483,12 @@ def main(make_node: Callable[[], StreampetrNode] = StreampetrNode) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        is_ready = node.get_parameter("autostart").value and _configures(node)
+        if is_ready and not asked_to_end.is_set():
             node.trigger_activate()
-        while rclpy.ok():
+        while rclpy.ok() and not asked_to_end.is_set():
             executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
-    except KeyboardInterrupt:
-        pass
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second ctrl-c must not cut the stopping short
-            signal.signal(number, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

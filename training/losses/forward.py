@@ -133,7 +133,7 @@ def run_frame(
     features_BNChw = detector.encode(frame.images_BN3HW)
     with torch.autocast(features_BNChw.device.type, enabled=False):
         features_BNChw = features_BNChw.float()
-        geometry = detector.geometry(frame, features_BNChw.shape[-2:])
+        geometry = detector.geometry(frame)
         memory = detector.carry(frame, memory)
         reference_BD3 = None if denoising is None else denoising.reference_BD3
         allowed = None if denoising is None else denoising.allowed
