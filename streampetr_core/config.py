@@ -58,6 +58,7 @@ class ModelConfig:
     num_depth_bins: int = 64
     first_depth: float = 1.0
     dropout: float = 0.1
+    placed_queries: bool = False  # queries begin with their place as content; the published ones begin with nothing
     detection_range: tuple[float, ...] = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)  # x, y, z low, then high, in ref
     position_range: tuple[float, ...] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
     max_detections: int = 300
@@ -99,6 +100,11 @@ class ModelConfig:
         """Number of queries that the decoder sees: learned plus propagated."""
         return self.num_learned + self.num_propagated
 
+    @property
+    def feature_size(self) -> tuple[int, int]:
+        """Height and width of an image's feature map."""
+        return self.input_height // self.feature_stride, self.input_width // self.feature_stride
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `config_from_dict` turns into an equal configuration."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
@@ -123,7 +129,7 @@ def _typed(value: Any, kind: Any, key: str, source: str) -> Any:
             return tuple(_typed(item, kind.__args__[0], key, source) for item in value)
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif isinstance(value, kind) and not isinstance(value, bool):
+    elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise StreampetrError(f"{source}: model key '{key}' is {value!r}, which is no {getattr(kind, '__name__', kind)}")
 

@@ -51,7 +51,10 @@ class Detector(nn.Module):
         `memory` is expressed in the frame that `frame.ref_T_prev_B44` maps from. The returned memory is expressed in
         this frame and holds the K best queries of this frame in front.
         """
-        features_BNChw = self.encode(frame.images_BN3HW)
+        return self.detect(self.encode(frame.images_BN3HW), frame, memory)
+
+    def detect(self, features_BNChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Do what `step` does once the images are encoded; those of the frame are not looked at."""
         geometry = self.geometry(frame)
         memory = self.carry(frame, memory)
         queries = self.temporal(memory)
@@ -61,8 +64,7 @@ class Detector(nn.Module):
 
     def geometry(self, frame: Frame) -> Geometry:
         """Embed where every image token looks; depends on the calibration alone."""
-        height, width = (size // self.config.feature_stride for size in frame.images_BN3HW.shape[-2:])
-        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, height, width)
+        return self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *self.config.feature_size)
 
     def encode(self, images_BN3HW: Tensor) -> Tensor:
         """Map images to features (B, N, C, h, w); cameras are independent of each other."""

@@ -17,7 +17,8 @@ class Frame:
     coordinates cannot cost precision.
     """
 
-    images_BN3HW: Tensor  # float32, normalised (see `preprocess`)
+    # float32, normalised (see `preprocess`); None where the images have been encoded before (see `Detector.detect`)
+    images_BN3HW: Tensor | None
     intrinsics_BN33: Tensor  # camera matrices of the network's input images, in pixels
     img_P_ref_BN44: Tensor  # (x, y, z, 1) of ref to (u d, v d, d, 1); each camera at its own exposure time
     ref_T_prev_B44: Tensor  # maps the reference frame of the last written memory into this frame's

@@ -65,23 +65,48 @@ class PositionEncoder(nn.Module):
         ref_P_img_BN44 = torch.linalg.inv(img_P_ref_BN44.double()).to(self.depths_D.dtype)
         return self.embed_rays(ref_P_img_BN44, intrinsics_BN33, height, width)
 
-    def embed_rays(self, ref_P_img_BN44: Tensor, intrinsics_BN33: Tensor, height: int, width: int) -> Geometry:
-        """Do what `geometry` does from the inverses of the projections; these are best computed in float64."""
-        rays_BNTD3 = self._ray_points(ref_P_img_BN44, height, width)
-        rays_BTD3 = rays_BNTD3.flatten(1, 2)
-        position_BTC = self.ray_encoder(inverse_sigmoid(rays_BTD3).flatten(2))
-        cone = self.cone(rays_BTD3, intrinsics_BN33)
-        return Geometry(position_BTC, *self.spatial_alignment.scale_and_shift(cone))
+    def embed_rays(
+        self,
+        ref_P_img_BN44: Tensor,
+        intrinsics_BN33: Tensor,
+        height: int,
+        width: int,
+        cameras: list[int] | None = None,
+    ) -> Geometry:
+        """Do what `geometry` does from the inverses of the projections; these are best computed in float64.
 
-    def cone(self, rays_BTD3: Tensor, intrinsics_BN33: Tensor) -> Tensor:
+        With `cameras`, the result has the tokens of these alone.
+        """
+        coordinates, cone = self.rays_and_cones(ref_P_img_BN44, intrinsics_BN33, height, width, cameras)
+        return Geometry(self.ray_encoder(coordinates), *self.spatial_alignment.scale_and_shift(cone))
+
+    def rays_and_cones(
+        self,
+        ref_P_img_BN44: Tensor,
+        intrinsics_BN33: Tensor,
+        height: int,
+        width: int,
+        cameras: list[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what is embedded of each token: its ray's points as logits (B, T, 3 D), and its cone (B, T, 8)."""
+        rays_BNTD3 = self._ray_points(ref_P_img_BN44 if cameras is None else ref_P_img_BN44[:, cameras], height, width)
+        rays_BTD3 = rays_BNTD3.flatten(1, 2)
+        cone = self.cone(rays_BTD3, intrinsics_BN33, cameras)
+        return inverse_sigmoid(rays_BTD3).flatten(2), cone
+
+    def cone(self, rays_BTD3: Tensor, intrinsics_BN33: Tensor, cameras: list[int] | None = None) -> Tensor:
         """Return (B, T, 8): |fx|, |fy| in thousands of pixels, the last and the middle point of each token's ray.
 
         The published weights pair token t with the focal lengths of camera t mod N, not with those of the camera that
         the token belongs to; they depend on it, so it is kept. Mirrored training images have negative focal lengths.
+        With `cameras`, the rays are those of these alone.
         """
-        num_tokens = rays_BTD3.shape[1]
+        num_cameras = intrinsics_BN33.shape[1]
+        tokens = rays_BTD3.shape[1] // (num_cameras if cameras is None else len(cameras))  # of a camera
         focal_BN2 = intrinsics_BN33.diagonal(dim1=-2, dim2=-1)[..., :2].abs().to(rays_BTD3.dtype) / _FOCAL_LENGTH_UNIT
-        focal_BT2 = focal_BN2.repeat(1, num_tokens // focal_BN2.shape[1], 1)
+        focal_BT2 = focal_BN2.repeat(1, tokens, 1)
+        if cameras is not None:
+            focal_BT2 = focal_BT2.unflatten(1, (num_cameras, tokens))[:, cameras].flatten(1, 2)
         return torch.cat([focal_BT2, rays_BTD3[:, :, -1], rays_BTD3[:, :, _CONE_MIDDLE_BIN]], dim=-1)
 
     def forward(self, features_BNChw: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

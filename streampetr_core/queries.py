@@ -61,6 +61,7 @@ class QueryBuilder(nn.Module):
         super().__init__()
         channels = config.channels
         self.num_propagated = config.num_propagated
+        self.placed = config.placed_queries
         self.memory_length = config.memory_length
         self.reference_points = nn.Parameter(torch.rand(config.num_learned, 3))
         self.register_buffer("start_points", torch.rand(config.num_propagated, 3))
@@ -106,7 +107,9 @@ class QueryBuilder(nn.Module):
             memory.age_BM1,
         )
         propagated, remembered = slice(None, self.num_propagated), slice(self.num_propagated, None)
-        parts.append((content_BMC[:, propagated], position_BMC[:, propagated], reference_BM3[:, propagated]))
+        content_BPC, position_BPC = content_BMC[:, propagated], position_BMC[:, propagated]
+        content_BPC = content_BPC + position_BPC if self.placed else content_BPC
+        parts.append((content_BPC, position_BPC, reference_BM3[:, propagated]))
         content_BQC, position_BQC, reference_BQ3 = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return Queries(
             content_BQC, position_BQC, reference_BQ3, content_BMC[:, remembered], position_BMC[:, remembered]
@@ -118,7 +121,8 @@ class QueryBuilder(nn.Module):
         here = torch.eye(4, device=reference.device).expand(*reference.shape[:-1], 4, 4)
         position = self.embedding(point_embedding(reference))
         motion = motion_embedding(torch.zeros_like(reference[..., :2]), age, here)
-        return *self._align(torch.zeros_like(position), position, motion, age), reference
+        content, aligned = self._align(torch.zeros_like(position), position, motion, age)
+        return content + aligned if self.placed else content, aligned, reference
 
     def _align(self, content: Tensor, position: Tensor, motion: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Align content and position (..., C) by embedded motion (..., 180) and age (..., 1)."""

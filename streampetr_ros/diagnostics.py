@@ -11,6 +11,8 @@ from rclpy.node import Node
 from streampetr_ros.diagnosis import Level, Monitor, State, Surroundings
 from streampetr_ros.guard import Guard
 from streampetr_ros.intake import Calibrations, ThrottledLog
+from streampetr_ros.latency import LATENCY, Latencies
+from streampetr_ros.preparation import Preparation
 from streampetr_ros.publishers import Listening, unheard_publishers
 from streampetr_ros.synchroniser import Synchroniser
 
@@ -28,6 +30,8 @@ class Watched:
     calibrations: Calibrations
     smallest_set: int
     listening: Sequence[Listening]
+    latencies: Latencies
+    preparation: Preparation
 
     def states(self, node: Node, now: float) -> list[State]:
         """Return what is the case, worst first."""
@@ -82,6 +86,7 @@ class Diagnostics:
             self._log[state.level](str(state), key=f"{state.name} {state.subject}")
         texts = {f"{state.name} {state.subject}".rstrip(): str(state) for state in states}
         statuses = [self._status("state", states, texts), self._status("sets", [], _sets(watched))]
+        statuses.append(self._status(LATENCY, [], watched.latencies.facts(now)))
         lags = watched.synchroniser.lags()
         for camera, facts in watched.monitor.cameras(now).items():
             own = [state for state in states if state.subject == camera]
@@ -104,6 +109,7 @@ def _sets(watched: Watched) -> dict[str, object]:
     values |= {f"sets dropped: {reason}": count for reason, count in monitor.set_drops.items()}
     values["images in sets"] = monitor.in_sets
     values |= {f"images dropped: {reason}": count for reason, count in monitor.image_drops.items()}
+    values |= {"images encoded in vain": watched.preparation.encoded_in_vain}
     values |= {f"unusable: {name}": count for name, count in monitor.faults.items()}
     values |= {"images waiting": synchroniser.waiting, "rhythm learnt anew": synchroniser.relocks}
     if synchroniser.rhythm is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.jpeg import is_cut_off
+from streampetr_core.jpeg import check_complete, decode_image, no_image
 
 # Encodings of sensor_msgs/image_encodings.hpp that are read here, with the bytes of a pixel.
 BYTES_PER_PIXEL = {
@@ -41,15 +41,7 @@ _bridge = CvBridge()
 
 def decode_compressed(message: CompressedImage, topic: str) -> NDArray[np.uint8]:
     """Decode JPEG or PNG; raises StreampetrError for data that is broken or cut off."""
-    data = np.frombuffer(message.data, np.uint8)
-    _check_complete(data, topic)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:  # more pixels than OpenCV allows, among others
-        image = None
-    if image is None:
-        raise _no_image(message, topic)
-    return image
+    return decode_image(message.data, topic)
 
 
 def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
@@ -58,7 +50,7 @@ def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
     OpenCV believes every length that it reads, and takes gigabytes and many seconds for a few wrong bytes.
     Raises StreampetrError for data that is broken, cut off, or announces more pixels than any camera has.
     """
-    _check_complete(np.frombuffer(message.data, np.uint8), topic)
+    check_complete(message.data, topic)
     try:
         with PIL.Image.open(BytesIO(message.data), formats=("JPEG", "PNG")) as image:
             size = image.size
@@ -67,7 +59,7 @@ def compressed_size(message: CompressedImage, topic: str) -> tuple[int, int]:
     except PIL.Image.DecompressionBombError as error:
         raise StreampetrError(f"{topic}: {error}; check the camera driver") from error
     except Exception as error:  # which one depends on the byte that is wrong
-        raise _no_image(message, topic) from error
+        raise no_image(topic, len(message.data)) from error
     return size
 
 
@@ -100,12 +92,6 @@ def decode_raw(message: Image, topic: str) -> NDArray[np.uint8]:
         raise StreampetrError(f"{topic}: {message.encoding} cannot be converted to bgr8: {error}") from error
 
 
-def _no_image(message: CompressedImage, topic: str) -> StreampetrError:
-    return StreampetrError(
-        f"{topic}: {len(message.data)} bytes of format '{message.format}' are no image; check the camera driver"
-    )
-
-
 def _without_padding(message: Image, pixels: NDArray[np.uint8]) -> Image:
     """Return the message itself, or a copy whose rows follow each other without gaps, as some cv_bridge expect."""
     if message.step == pixels.shape[1] * pixels.shape[2]:
@@ -114,9 +100,3 @@ def _without_padding(message: Image, pixels: NDArray[np.uint8]) -> Image:
     packed.step = pixels.shape[1] * pixels.shape[2]
     packed.data.frombytes(np.ascontiguousarray(pixels).tobytes())
     return packed
-
-
-def _check_complete(data: NDArray[np.uint8], topic: str) -> None:
-    """Raise StreampetrError for a JPEG that ends early."""
-    if is_cut_off(data):
-        raise StreampetrError(f"{topic}: JPEG of {len(data)} bytes is truncated; check bandwidth and the camera driver")

@@ -95,22 +95,28 @@ def camera_image(message: Image | CompressedImage, topic: str, model: CameraMode
     if isinstance(message, Image):
         image = decode_raw(message, topic)
     else:
-        announced = compressed_size(message, topic)
-        # Decoding may turn an image over, as its EXIF data says.
-        if sorted(announced) != sorted((model.width, model.height)):
-            raise _other_size(announced, model, topic)
+        check_announced_size(message, topic, model)
         image = decode_compressed(message, topic)
-    size = image.shape[1], image.shape[0]
-    if size != (model.width, model.height):
-        raise _other_size(size, model, topic)
+    check_size((image.shape[1], image.shape[0]), model, topic)
     return image
 
 
-def _other_size(size: tuple[int, int], model: CameraModel, topic: str) -> StreampetrError:
-    return StreampetrError(
-        f"{topic}: image is {size[0]}x{size[1]}, but its CameraInfo says {model.width}x{model.height}; "
-        "publish the calibration of this resolution"
-    )
+def check_announced_size(message: CompressedImage, topic: str, model: CameraModel) -> None:
+    """Raise StreampetrError for data that cannot become an image of the calibrated size; nothing is decoded."""
+    announced = compressed_size(message, topic)
+    # Decoding may turn an image over, as its EXIF data says.
+    if sorted(announced) != sorted((model.width, model.height)):
+        check_size(announced, model, topic)
+
+
+def check_size(size: tuple[int, int], model: CameraModel, topic: str) -> None:
+    """Raise StreampetrError for an image whose width and height are not the calibrated ones."""
+    width, height = size
+    if (width, height) != (model.width, model.height):
+        raise StreampetrError(
+            f"{topic}: image is {width}x{height}, but its CameraInfo says {model.width}x{model.height}; "
+            "publish the calibration of this resolution"
+        )
 
 
 def same_calibration(a: CameraInfo, b: CameraInfo) -> bool:

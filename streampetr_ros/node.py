@@ -1,6 +1,7 @@
 """The ROS 2 node: a thin lifecycle shell around the synchroniser, the transforms and the streaming detector.
 
-configure loads the model, activate subscribes; callbacks only enqueue, one worker decodes, detects and publishes.
+configure loads the model, activate subscribes; callbacks only enqueue, a few threads decode, one worker encodes,
+detects and publishes.
 """
 
 import signal
@@ -9,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +36,17 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import Runtime, RuntimeOptions, open_runtime
 from streampetr_core.tracking import TrackerConfig
 from streampetr_ros.arrival_clock import ArrivalClock
+from streampetr_ros.calibration import CameraModel
 from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
 from streampetr_ros.guard import INTERNAL, Guard, describe
-from streampetr_ros.intake import Calibrations, ThrottledLog, camera_image, stamp_ns
+from streampetr_ros.intake import Calibrations, ThrottledLog, stamp_ns
+from streampetr_ros.latency import Latencies
 from streampetr_ros.mounts import Mounts
 from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import Parameters, declare_parameters, is_dynamic, read_parameters
-from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.perception import Lens, Perceived, Perception, PreparedView, ResetPolicy, Snapshot
+from streampetr_ros.preparation import PendingImage, Preparation
 from streampetr_ros.publishers import Listening
 from streampetr_ros.reference_times import ReferenceTimes
 from streampetr_ros.synchroniser import ENDED, ImageSet, Step, Synchroniser
@@ -127,7 +132,12 @@ class StreampetrNode(LifecycleNode):
         make_tracking = TrackerConfig.for_model if values.tracking_method == "identity" else TrackerConfig.by_distance
         thresholds = {"birth_score": values.track_birth_score, "keep_score": values.track_keep_score}
         tracking = make_tracking(checkpoint.config, **thresholds)
-        self._perception = Perception(runtime, policy, values.memory_interval or None, tracking, values.resize)
+        self._encodes_ahead = runtime.encodes_singly
+        if values.encode_on_arrival != "auto":
+            self._encodes_ahead = values.encode_on_arrival == "always"
+        self._perception = Perception(
+            runtime, policy, values.memory_interval or None, tracking, values.resize, self._encodes_ahead
+        )
         self._listen_to_transforms(values)
         model = checkpoint.config.class_names, values.model
         self._outputs = Outputs(self, *model, values.base_frame, self._queue_depth())
@@ -153,18 +163,27 @@ class StreampetrNode(LifecycleNode):
         self._synchroniser = Synchroniser(values.cameras, values.smallest_set, max_wait)
         self._monitor = Monitor(self._image_topics, time.monotonic())
         self._guard.watch(self._monitor)
-        # A bag that is played slowly delays images in sim time only by what they were delayed in truth.
+        # A bag that is played slowly, or paused, delays images in sim time only by what they were delayed in truth.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         arrival_clock = self.get_clock() if self.get_parameter("use_sim_time").value else steady
         self._arrival_time = ArrivalClock(lambda: arrival_clock.now().nanoseconds / _NANOSECONDS)
         self._reference_times = ReferenceTimes()
         self._perception.reset()
-        self._worker = Worker(self._process, self._on_late_set, keep_all=not values.realtime)
+        self.latencies = Latencies()
+        self._worker = Worker(self._process, self._on_late_set, not values.realtime, self._encode_ahead)
+        self.preparation = Preparation(
+            self._perception.path,
+            self._image_topics,
+            self._perception.encode if self._encodes_ahead else None,
+            on_ready=self._worker.nudge,
+            on_decoded=lambda seconds: self.latencies.note(time.monotonic(), decode=seconds),
+        )
         self._poll_timer = self.create_timer(_POLL_SECONDS, self._guard.safe(self._on_poll, "timer"), clock=steady)
         self._subscribe(self._image_topics, info_topics)
         tf = [Listening(self._listener.tf_sub), Listening(self._listener.tf_static_sub)]
         parts = self._monitor, self._synchroniser, self._calibrations
-        self._diagnostics.watch(Watched(*parts, values.smallest_set, [*self._listening, *tf]))
+        listening = [*self._listening, *tf]
+        self._diagnostics.watch(Watched(*parts, values.smallest_set, listening, self.latencies, self.preparation))
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop working."""
@@ -220,6 +239,7 @@ class StreampetrNode(LifecycleNode):
             self._poll_timer = None
         left = self._worker.stop()
         self._worker, self._gate = None, TransformGate()
+        self.preparation.close()
         self._diagnostics.idle(*_INACTIVE)
         self._guard.watch(None)
         for _ in left:
@@ -273,7 +293,16 @@ class StreampetrNode(LifecycleNode):
             self._guard.fault(BAD_STAMP, str(error), camera)
             return
         self._monitor.image(camera, exposure_ns, now)
-        self._use(self._synchroniser.add(camera, exposure_ns, message, self._arrival_time()))
+        self.latencies.note(now, receive=self._age(exposure_ns))
+        image = PendingImage(camera, message, now)
+        self._use(self._synchroniser.add(camera, exposure_ns, image, self._arrival_time()))
+        # Ahead of its set only where it will be used: not before the rhythm is known, not while sets wait.
+        if self._synchroniser.rhythm is not None and not self._worker.is_behind:
+            with suppress(StreampetrError):  # of a calibration that is not there yet; its set will say so
+                self.preparation.begin(image, self._calibrations.model(camera), ahead=True)
+
+    def _age(self, stamp_ns: int) -> float:
+        return (self.get_clock().now().nanoseconds - stamp_ns) / _NANOSECONDS
 
     def _on_poll(self) -> None:
         self._use(self._synchroniser.poll(self._arrival_time()))
@@ -289,6 +318,8 @@ class StreampetrNode(LifecycleNode):
             self._transforms.clear()
             self._reference_times.clear()
         self._monitor.dropped(step.drops, time.monotonic())
+        for drop in step.drops:
+            self.preparation.release(drop.image, used=False)
         for image_set in step.sets:
             self._let_transforms_pass(image_set.newest_stamp)
             self._monitor.set_released(len(image_set.images), time.monotonic())
@@ -304,26 +335,53 @@ class StreampetrNode(LifecycleNode):
 
     def _on_late_set(self, image_set: ImageSet) -> None:
         self._monitor.set_dropped("detection is slower than the cameras", time.monotonic(), overrun=True)
+        self._release_images(image_set, used=False)
+
+    def _release_images(self, image_set: ImageSet, used: bool) -> None:
+        for image in image_set.images.values():
+            self.preparation.release(image, used)
+
+    def _encode_ahead(self) -> bool:
+        """Encode one image whose set is not complete yet; return False if there is none."""
+        try:
+            return self.preparation.encode_next()
+        except Exception as error:  # its set will meet the same, and say more
+            self._guard.caught(error, "an image was not encoded ahead")
+            return True
 
     def _process(self, image_set: ImageSet) -> None:
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
-        began = time.monotonic()
+        began, is_used = time.monotonic(), False
         try:
+            models = self._prepare(image_set)  # first, since transforms often come a little later
             reference_ns = self._reference_time(image_set.newest_stamp)
-            snapshot, base_T_ref = self._snapshot(image_set, reference_ns)
+            snapshot, base_T_ref = self._snapshot(image_set, models, reference_ns)
             perceived = self._perception.process(snapshot)
             if perceived.reset_reason:
                 self.get_logger().info(f"memory starts anew: {perceived.reset_reason}; and so do all tracks")
-            threshold = self.get_parameter("score_threshold").value
+            threshold, found = self.get_parameter("score_threshold").value, time.monotonic()
             self._outputs.publish(reference_ns, perceived, base_T_ref, snapshot.world_T_ref, threshold)
+            is_used, now = True, time.monotonic()
             best = max(perceived.detections.scores_D.tolist(), default=0.0)
-            self._monitor.set_published(time.monotonic() - began, best, threshold, time.monotonic())
+            self._monitor.set_published(now - began, best, threshold, now)
+            self._note_latencies(image_set, perceived, began, publish=now - found, age=self._age(reference_ns))
         except StreampetrError as error:
             self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
         except Exception as error:  # one bad set must not silence the node for good
             self._monitor.set_dropped(INTERNAL, time.monotonic())
             self._guard.caught(error, "set dropped")
+        self._release_images(image_set, is_used)
+
+    def _note_latencies(self, image_set: ImageSet, perceived: Perceived, began: float, **others: float) -> None:
+        images = image_set.images.values()
+        self.latencies.note(
+            time.monotonic(),
+            wait=began - max(image.received for image in images),
+            encode=perceived.encode_seconds + sum(image.encode_seconds for image in images),
+            step=perceived.step_seconds,
+            **others,
+        )
 
     def _reference_time(self, newest_ns: int) -> int:
         """Return the instant to which a set with this newest exposure belongs."""
@@ -338,38 +396,56 @@ class StreampetrNode(LifecycleNode):
             self._problem(f"{self._settings.reference_topic}: no stamp near a set; its newest exposure stands in")
         return newest_ns if reference_ns is None else reference_ns
 
-    def _snapshot(self, image_set: ImageSet, reference_ns: int) -> tuple[Snapshot, NDArray]:
-        """Decode a set and look up its geometry; also return `base_T_ref`."""
-        views = {camera: self._calibrations.lens(camera) for camera in self._settings.cameras}
-        deadline = time.monotonic() + self._settings.transform_wait
-        for camera in image_set.images:
+    def _prepare(self, image_set: ImageSet) -> dict[str, CameraModel]:
+        """Make the images of a set ready for the network; return the calibrations of those that are usable."""
+        for camera, image in image_set.images.items():  # all at once, so that all threads have work
+            with suppress(StreampetrError):  # which is said below
+                self.preparation.begin(image, self._calibrations.model(camera))
+        models = {}
+        for camera, image in image_set.images.items():
             try:
-                views[camera] = self._view(camera, image_set, reference_ns, deadline)
+                with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
+                    model = self._calibrations.model(camera)
+                with self._monitor.watching("unusable images", camera):
+                    self.preparation.finish(image, model)
+                models[camera] = model
             except StreampetrError as error:
                 self._problem(str(error))
-        usable = sum(isinstance(view, CameraView) for view in views.values())
+        return models
+
+    def _snapshot(
+        self, image_set: ImageSet, models: dict[str, CameraModel], reference_ns: int
+    ) -> tuple[Snapshot, NDArray]:
+        """Look up the geometry of a set; also return `base_T_ref`."""
+        views = {camera: self._calibrations.lens(camera) for camera in self._settings.cameras}
+        deadline = time.monotonic() + self._settings.transform_wait
+        for camera, model in models.items():
+            try:
+                views[camera] = self._view(camera, image_set, model, reference_ns, deadline)
+            except StreampetrError as error:
+                self._problem(str(error))
+        usable = sum(isinstance(view, PreparedView) for view in views.values())
         needed = self._settings.smallest_set
         if usable < needed:
-            absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, CameraView))
+            absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, PreparedView))
             raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
         with self._monitor.watching("no transform"):
             world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
             base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
         return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
 
-    def _view(self, camera: str, image_set: ImageSet, reference_ns: int, deadline: float) -> CameraView:
-        message, exposure_ns = image_set.images[camera], image_set.stamps[camera]
-        with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
-            model = self._calibrations.model(camera)
-        with self._monitor.watching("unusable images", camera):
-            image = camera_image(message, self._image_topics[camera], model)
-        times = exposure_ns, reference_ns
+    def _view(
+        self, camera: str, image_set: ImageSet, model: CameraModel, reference_ns: int, deadline: float
+    ) -> PreparedView:
+        image, times = image_set.images[camera], (image_set.stamps[camera], reference_ns)
+        frame = image.message.header.frame_id
         with self._monitor.watching("no transform", camera):
-            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, message.header.frame_id, *times)
-        moved = self._mounts.change(message.header.frame_id)
+            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, frame, *times)
+        moved = self._mounts.change(frame)
         if moved:
             self.get_logger().info(f"{moved}; in use from this set on")
-        return CameraView(image, model.K, cam_T_ref, model.distortion)
+        lens = Lens(model.width, model.height, model.K)
+        return PreparedView(lens, cam_T_ref, image.pixels.result(), image.features_1Chw)
 
     def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
         """Look a transform up until it is there or the set is too old to wait for it."""

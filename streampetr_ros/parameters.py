@@ -9,12 +9,13 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.preprocess import RESIZERS
+from streampetr_core.image_path import PATHS
 from streampetr_core.runtime import BACKENDS, PRECISIONS, REFERENCE
 
 TRANSPORTS = ("compressed", "raw")
 RELIABILITIES = ("best_effort", "reliable")
 _RUNTIMES = (*BACKENDS, REFERENCE)
+ON_ARRIVAL = ("auto", "always", "never")
 TRACKING_METHODS = ("identity", "distance")
 NUSCENES_CAMERAS = ["cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right"]
 
@@ -47,6 +48,7 @@ class Parameters:
     track_keep_score: float
     reference_topic: str
     resize: str
+    encode_on_arrival: str
     realtime: bool
     score_threshold: float
     autostart: bool
@@ -104,7 +106,12 @@ _DECLARATIONS = {
     "reference_topic": _Declaration(
         "", "std_msgs/Header whose stamps are the reference times, as a LiDAR's; empty: each set's newest exposure"
     ),
-    "resize": _Declaration("fast", "how images are made small: fast, or exact: the very pixels of the published code"),
+    "resize": _Declaration(
+        "fast", "how images are made small: fast; reduced: faster, less exact; exact: the published code's very pixels"
+    ),
+    "encode_on_arrival": _Declaration(
+        "auto", "encode each camera when its image is there: always, never; auto: where the runtime gains by it"
+    ),
     "realtime": _Declaration(True, "true: when late, the oldest set is dropped; false: every set is processed"),
     "score_threshold": _Declaration(0.2, "detections below this score are not published", (0.0, 1.0), dynamic=True),
     "autostart": _Declaration(False, "true: become active without a lifecycle manager (the launch file is one)"),
@@ -148,7 +155,8 @@ def _checked(values: Parameters) -> Parameters:
     _check_choice("transport", values.transport, TRANSPORTS)
     _check_choice("reliability", values.reliability, RELIABILITIES)
     _check_choice("tracking_method", values.tracking_method, TRACKING_METHODS)
-    _check_choice("resize", values.resize, tuple(RESIZERS))
+    _check_choice("resize", values.resize, PATHS)
+    _check_choice("encode_on_arrival", values.encode_on_arrival, ON_ARRIVAL)
     if not values.cameras or len(set(values.cameras)) < len(values.cameras):
         raise StreampetrError(f"parameter 'cameras' must name each camera once, not {list(values.cameras)}")
     if values.min_cameras > len(values.cameras):

@@ -4,12 +4,14 @@ What must survive from set to set is one value, `PerceptionState`: the memory, w
 the tracker.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.distortion import Distortion
@@ -17,12 +19,11 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.heads import Predictions, admitted_queries
+from streampetr_core.image_path import ImagePath, InputBuffer, Pixels
 from streampetr_core.memory import Memory, is_due
-from streampetr_core.preprocess import RESIZERS, ResizeCrop, normalise, plan_resize
+from streampetr_core.preprocess import plan_resize
 from streampetr_core.runtime import Runtime
 from streampetr_core.tracking import TrackerConfig, TrackerState, Tracks, track
-
-Resizer = Callable[[NDArray[np.uint8], ResizeCrop], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,6 @@ class CameraView:
     K: NDArray[np.float64]  # 3x3, pixels of `image`
     cam_T_ref: NDArray[np.float64]  # from ref at the reference time into the camera at its exposure time
     distortion: Distortion | None = None  # of the lens; None for an image that is rectified
-
-    def input_image(self, plan: ResizeCrop, resize: Resizer) -> NDArray[np.uint8]:
-        """Return the network's input: undistorted, resized and cropped; `resize` is for images without distortion."""
-        if self.distortion is None:
-            return resize(self.image, plan)
-        return self.distortion.resize_crop(self.image, plan)
 
     @property
     def lens(self) -> "Lens":
@@ -56,6 +51,16 @@ class Lens:
 
 
 @dataclass(frozen=True)
+class PreparedView:
+    """One camera of a set whose image is of the network's size already, and perhaps encoded."""
+
+    lens: Lens  # of the image as it came
+    cam_T_ref: NDArray[np.float64]
+    pixels: Pixels | None  # the network's input; None where it is encoded
+    features_1Chw: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One set: views in the rig's order and the pose of ref in the fixed frame.
 
@@ -63,7 +68,7 @@ class Snapshot:
     """
 
     stamp: float  # seconds, the reference time
-    views: Sequence[CameraView | Lens | None]
+    views: Sequence[CameraView | PreparedView | Lens | None]
     world_T_ref: NDArray[np.float64]
 
     @property
@@ -125,6 +130,8 @@ class Perceived:
     detections: Detections
     tracks: Tracks  # those seen in this set
     reset_reason: str | None  # why memory and tracks had to start anew
+    encode_seconds: float  # of the images that were not encoded before
+    step_seconds: float  # geometry, queries, decoder and tracks
 
 
 class Perception:
@@ -137,6 +144,7 @@ class Perception:
         memory_interval: float | None = None,
         tracking: TrackerConfig | None = None,
         resize: str = "fast",
+        one_by_one: bool = False,
     ) -> None:
         """Take a model and how to run it.
 
@@ -145,13 +153,16 @@ class Perception:
             policy: when to start anew.
             memory_interval: seconds between memory entries; None: as the model was trained.
             tracking: how tracks are made; None: along the model's queries, with the usual thresholds.
-            resize: one of `preprocess.RESIZERS`.
+            resize: one of `image_path.PATHS`.
+            one_by_one: whether cameras are encoded one by one, so that it does not matter when; else all at once.
         """
         self._runtime = runtime
         self._policy = policy
         self._memory_interval = runtime.config.memory_interval if memory_interval is None else memory_interval
         self._tracking = tracking or TrackerConfig.for_model(runtime.config)
-        self._resize = RESIZERS[resize]
+        self.path = ImagePath(runtime.config, resize)
+        self._buffer = InputBuffer(self.path)
+        self._one_by_one = one_by_one
         self._state = PerceptionState(runtime.fresh_memory(), None, None, TrackerState.fresh(self._tracking))
         self._lenses: dict[int, Lens] = {}  # the last one of each camera, by its place in the rig
 
@@ -164,6 +175,10 @@ class Perception:
         """Begin a new scene with the next snapshot."""
         self._state = self._state.fresh(self._tracking)
 
+    def encode(self, images: Sequence[Pixels]) -> Tensor:
+        """Encode images of the network's size to features (N, C, h, w); leaves no trace in the state."""
+        return self._runtime.encode(self._buffer.fill(images))
+
     def process(self, snapshot: Snapshot) -> Perceived:
         """Detect and track in one snapshot.
 
@@ -174,7 +189,10 @@ class Perception:
         if reason is not None:
             self.reset()
         state = self._state
-        predictions, memory = self._runtime.step(self._frame(snapshot), state.memory)
+        began = time.perf_counter()
+        features_NChw = self._features(snapshot)
+        encoded = time.perf_counter()
+        predictions, memory = self._runtime.detect(features_NChw, self._frame(snapshot), state.memory)
         if not _is_finite(predictions):
             self.reset()  # what is not finite stays in the memory for good
             raise StreampetrError("the model's output is not finite; check its weights, and try another precision")
@@ -183,7 +201,7 @@ class Perception:
         tracks, tracker = self._track(snapshot, detections, predictions if is_admitted else None)
         state = replace(state, last=snapshot.instant, tracker=tracker)
         self._state = replace(state, memory=memory, written=snapshot.instant) if is_admitted else state
-        return Perceived(detections, tracks, reason)
+        return Perceived(detections, tracks, reason, encoded - began, time.perf_counter() - encoded)
 
     def _is_admitted(self, snapshot: Snapshot) -> bool:
         """Say whether the memory that this snapshot leaves is kept: entries are one memory interval apart."""
@@ -208,22 +226,33 @@ class Perception:
         moved = np.linalg.norm(snapshot.world_T_ref[:3, 3] - last.world_T_ref[:3, 3])
         return self._policy.reason(snapshot.stamp - last.stamp, float(moved))
 
+    def _features(self, snapshot: Snapshot) -> Tensor:
+        """Return the features of all cameras that have an image, in order."""
+        views = [self._prepared(view) for view in snapshot.views if _is_seen(view)]
+        if not self._one_by_one:
+            return self.encode([view.pixels for view in views])
+        done = (view.features_1Chw for view in views)
+        return torch.cat([self.encode([v.pixels]) if f is None else f for v, f in zip(views, done, strict=True)])
+
+    def _prepared(self, view: CameraView | PreparedView) -> PreparedView:
+        if isinstance(view, PreparedView):
+            return view
+        lens = view.lens
+        plan = plan_resize(lens.width, lens.height, self._runtime.config)
+        return PreparedView(lens, view.cam_T_ref, self.path.shrink(view.image, plan, view.distortion))
+
     def _frame(self, snapshot: Snapshot) -> Frame:
         config = self._runtime.config
-        present = [isinstance(view, CameraView) for view in snapshot.views]
-        images = np.zeros((len(present), config.input_height, config.input_width, 3), np.uint8)
+        present = [_is_seen(view) for view in snapshot.views]
         intrinsics, img_P_ref = np.empty((len(present), 3, 3)), np.zeros((len(present), 4, 4))
         for index, (view, lens) in enumerate(zip(snapshot.views, self._every_lens(snapshot), strict=True)):
             plan = plan_resize(lens.width, lens.height, config)
             intrinsics[index] = plan.input_T_source @ lens.K
-            img_P_ref[index] = projection(intrinsics[index], np.eye(4))
-            if present[index]:
-                images[index] = view.input_image(plan, self._resize)
-                img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref)
+            img_P_ref[index] = projection(intrinsics[index], view.cam_T_ref if present[index] else np.eye(4))
         written = self._state.written
         ref_T_prev, dt = snapshot.instant.motion_since(written)
         return Frame(
-            images_BN3HW=normalise(torch.from_numpy(images), config)[None],
+            images_BN3HW=None,
             intrinsics_BN33=torch.from_numpy(intrinsics).float()[None],
             img_P_ref_BN44=torch.from_numpy(img_P_ref).float()[None],
             ref_T_prev_B44=torch.from_numpy(ref_T_prev).float()[None],
@@ -238,11 +267,16 @@ class Perception:
         The network pairs tokens with the focal lengths of other cameras too (see `PositionEncoder.cone`), so a missing
         camera still needs one: its own, its last one or, before it was ever known, that of any camera that is there.
         """
-        lenses = [view.lens if isinstance(view, CameraView) else view for view in snapshot.views]
+        lenses = [view.lens if _is_seen(view) else view for view in snapshot.views]
         self._lenses |= {index: lens for index, lens in enumerate(lenses) if lens is not None}
-        any_lens = next(view.lens for view in snapshot.views if isinstance(view, CameraView))
+        any_lens = next(view.lens for view in snapshot.views if _is_seen(view))
         return [self._lenses.get(index, any_lens) for index in range(len(lenses))]
 
 
 def _is_finite(predictions: Predictions) -> bool:
     return bool(torch.isfinite(predictions.class_logits[-1]).all() and torch.isfinite(predictions.boxes[-1]).all())
+
+
+def _is_seen(view: CameraView | PreparedView | Lens | None) -> bool:
+    """Say whether a camera delivered an image."""
+    return isinstance(view, (CameraView, PreparedView))

@@ -62,6 +62,7 @@ class Drop:
     camera: str
     stamp: int
     reason: str
+    image: Any = field(default=None, compare=False)
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Step:
 
     def drop(self, arrival: Arrival, reason: str) -> None:
         """Note an image that goes."""
-        self.drops.append(Drop(arrival.camera, arrival.stamp, reason))
+        self.drops.append(Drop(arrival.camera, arrival.stamp, reason, arrival.image))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a running detector does, as lines for a terminal: rates, age of the output, objects, complaints."""
+"""What a running detector does, as lines for a terminal: rates, age of the output, latency, objects, complaints."""
 
 import math
 import time
@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from vision_msgs.msg import Detection3DArray
 
 from streampetr_ros.clouds import read_cloud
+from streampetr_ros.latency import LATENCY, latency_line
 
 _WINDOW = 5.0  # seconds that rates and ages are taken over
 _SILENT = 2.0  # seconds without output after which the state says so
@@ -33,6 +34,7 @@ class Watched:
     counts: Counter = field(default_factory=Counter)  # detections of the last set by class
     tracks: list[tuple[str, str, float, float, float, float]] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)  # of all output
+    latency: str = ""  # by stage, as the detector says
     complaint: str = ""
 
     def heard_detections(self, stamp_ns: int, names: Sequence[str], now: float) -> None:
@@ -52,6 +54,8 @@ def watch_lines(watched: Watched, now: float) -> list[str]:
     lines = [f"{_state(watched, now)}   {len(recent) / _WINDOW:4.1f} sets/s   {_ages([age for _, age in recent])}"]
     rates = "  ".join(f"{camera} {count / _WINDOW:.0f}" for camera, count in sorted(cameras.items()))
     lines.append(f"cameras (Hz): {rates or 'none'}")
+    if watched.latency:
+        lines.append(watched.latency)
     names = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in watched.counts.most_common())
     lines.append(f"detections: {names or 'none'}")
     lines.append(f"tracks: {len(watched.tracks)}")
@@ -122,6 +126,9 @@ class WatchNode(Node):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         name = self._detector.strip("/")
         own = [status for status in message.status if name in status.name]
+        for status in own:
+            if status.name.endswith(f": {LATENCY}"):
+                self.watched.latency = latency_line({value.key: value.value for value in status.values})
         worst = max(own, key=lambda status: status.level, default=None)
         if worst is not None:
             self.watched.complaint = "" if worst.level == DiagnosticStatus.OK else f"{worst.name}: {worst.message}"

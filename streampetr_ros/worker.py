@@ -10,13 +10,22 @@ class Worker:
     """Calls `work(job)` for one job after the other in a thread of its own.
 
     With `keep_all` every job is done in order; otherwise a job that still waits is dropped when the next one comes, and
-    `on_drop(job)` is told.
+    `on_drop(job)` is told. While no job waits, `idle()` may do a small piece of other work, and says whether there was
+    one; `nudge` tells that there is one again.
     """
 
-    def __init__(self, work: Callable[[Any], None], on_drop: Callable[[Any], None], keep_all: bool) -> None:
+    def __init__(
+        self,
+        work: Callable[[Any], None],
+        on_drop: Callable[[Any], None],
+        keep_all: bool,
+        idle: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._work = work
         self._on_drop = on_drop
         self._keep_all = keep_all
+        self._idle = idle
+        self._may_idle = False
         self._jobs: deque[Any] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -34,6 +43,17 @@ class Worker:
             self._wake.notify()
         for old in dropped:
             self._on_drop(old)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a job waits."""
+        return bool(self._jobs)
+
+    def nudge(self) -> None:
+        """Let `idle` be called when no job waits."""
+        with self._wake:
+            self._may_idle = True
+            self._wake.notify()
 
     def stop(self) -> list[Any]:
         """Finish the job at hand, end the thread, and return the jobs that are not done."""
@@ -53,8 +73,13 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._stopping)
+                self._wake.wait_for(lambda: self._jobs or self._may_idle or self._stopping)
                 if self._stopping:
                     return
-                job = self._jobs.popleft()
-            self._work(job)
+                job = self._jobs.popleft() if self._jobs else None
+                if job is None:
+                    self._may_idle = False
+            if job is not None:
+                self._work(job)
+            elif self._idle():
+                self.nudge()

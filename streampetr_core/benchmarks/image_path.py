@@ -13,7 +13,7 @@ from torch import Tensor
 from streampetr_core.benchmarks.scene import noise_images
 from streampetr_core.benchmarks.timing import time_in_turn
 from streampetr_core.config import ModelConfig
-from streampetr_core.image_path import PATHS, ImagePath
+from streampetr_core.image_path import PATHS, ImageSetPath
 from streampetr_core.preprocess import plan_resize
 
 OFFICIAL = "official-style"
@@ -23,10 +23,10 @@ _MEAN, _CONTRAST = 110.0, 20.0  # grey levels
 
 def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str, Any]:
     """Return times of every way, ratios to the official style and differences to it in grey levels."""
-    images = _street_like_jpegs()
+    images = street_like_jpegs()
     names = [f"camera {number}" for number in range(len(images))]
     calls: dict[str, Callable[[], object]] = {OFFICIAL: lambda: _official_style(images, config)}
-    calls |= {name: _caller(ImagePath(config, name, threads), images, names) for name in PATHS}
+    calls |= {name: _caller(ImageSetPath(config, name, threads), images, names) for name in PATHS}
     expected = calls[OFFICIAL]()
     std_3 = torch.tensor(config.pixel_std).view(3, 1, 1)
     differences = {name: ((call() - expected) * std_3).abs() for name, call in calls.items()}
@@ -52,7 +52,7 @@ def bench_images(config: ModelConfig, rounds: int, threads: int = 2) -> dict[str
     }
 
 
-def _caller(path: ImagePath, images: Sequence[bytes], names: Sequence[str]) -> Callable[[], Tensor]:
+def _caller(path: ImageSetPath, images: Sequence[bytes], names: Sequence[str]) -> Callable[[], Tensor]:
     return lambda: path.from_encoded(images, names)[0]
 
 
@@ -74,7 +74,7 @@ def _official_style(images: Sequence[bytes], config: ModelConfig) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(planes)))
 
 
-def _street_like_jpegs() -> list[bytes]:
+def street_like_jpegs() -> list[bytes]:
     """Return JPEGs of noise whose size is that of street scenes: about 140 kilobytes."""
     generator = torch.Generator().manual_seed(0)
     smooth = noise_images((_CAMERAS, 3, _HEIGHT // 16, _WIDTH // 16), generator)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from streampetr_core.benchmarks.official_style import OfficialStyle
-from streampetr_core.benchmarks.scene import frames
+from streampetr_core.benchmarks.scene import frames, moved
 from streampetr_core.benchmarks.timing import synchronise, time_in_turn
 from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.errors import StreampetrError
@@ -109,9 +109,7 @@ def _player(runtime: Runtime, scene: Sequence[Frame], moving: bool) -> Callable[
     def play() -> None:
         frame = scene[state["next"] % len(scene)]
         if moving:
-            shift = torch.eye(4, dtype=frame.img_P_ref_BN44.dtype)
-            shift[0, 3] = 1e-3 * state["next"]
-            frame = replace(frame, img_P_ref_BN44=frame.img_P_ref_BN44 @ shift)
+            frame = moved(frame, 1e-3 * state["next"])
         _, state["memory"] = runtime.step(frame, state["memory"])
         state["next"] += 1
 

@@ -1,6 +1,7 @@
 """What the benchmarks are fed: image-like noise, a ring of six cameras, and a vehicle that drives on."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,13 @@ def frames(config: ModelConfig, count: int, batch: int = 1, cameras: int = 6) ->
         )
         for number in range(count)
     ]
+
+
+def moved(frame: Frame, metres: float) -> Frame:
+    """Return a frame whose cameras all look from elsewhere, as exposure-time geometry has it on a moving vehicle."""
+    shift = torch.eye(4, dtype=frame.img_P_ref_BN44.dtype)
+    shift[0, 3] = metres
+    return replace(frame, img_P_ref_BN44=frame.img_P_ref_BN44 @ shift)
 
 
 def _ring(config: ModelConfig, cameras: int) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,10 @@
 """The one contract of all back-ends, and the step around them.
 
 An engine replaces the two heavy stages, image encoder and decoder. What has to be exact stays here in float32: the
-geometry, which is cached by calibration, the memory, the queries and the boxes.
+geometry, which is kept from frame to frame (see `geometry`), the memory, the queries and the boxes.
 B batch, N cameras, Q queries, C channels, h and w feature map size.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -18,6 +17,7 @@ from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import Geometry
 from streampetr_core.queries import Queries
+from streampetr_core.runtime.geometry import KeptGeometry
 
 
 class Runtime(Protocol):
@@ -26,6 +26,7 @@ class Runtime(Protocol):
     config: ModelConfig
     device: torch.device
     description: str  # which back-end, in which precision, on what
+    encodes_singly: bool  # whether one camera after the other costs about as much time as all at once
 
     def fresh_memory(self) -> Memory:
         """Return the memory of one scene that just begins."""
@@ -35,6 +36,18 @@ class Runtime(Protocol):
         """Detect in one frame; see `Detector.step`. Of the layers' predictions, the last one's are promised."""
         ...
 
+    def encode(self, images_N3HW: Tensor) -> Tensor:
+        """Map normalised images of any cameras to features (N, C, h, w); a camera's depend on its own image alone."""
+        ...
+
+    def detect(self, features_NChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Do what `step` does once the images are encoded.
+
+        Takes the features of the cameras that are present, in order, scene after scene. The images of the frame are not
+        looked at.
+        """
+        ...
+
 
 class Engine(Protocol):
     """What a back-end implements: the two heavy stages, tensors in and out, all of them on `device`."""
@@ -42,6 +55,8 @@ class Engine(Protocol):
     description: str
     device: torch.device
     dtype: torch.dtype  # in which `decode` takes everything but the features
+    arithmetic: torch.dtype  # of its products, whatever it takes
+    encodes_singly: bool  # see `Runtime`
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised float32 images to features (N, C, h, w) of a type that `decode` takes; any number of them."""
@@ -52,13 +67,6 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _CachedGeometry:
-    img_P_ref_BN44: Tensor
-    intrinsics_BN33: Tensor
-    geometry: Geometry
-
-
 class EngineRuntime:
     """A runtime whose heavy stages run in an engine; batchable, on the engine's device."""
 
@@ -67,29 +75,39 @@ class EngineRuntime:
         self.device = engine.device
         self.description = engine.description
         self.engine = engine
+        self.encodes_singly = engine.encodes_singly
         self._detector = checkpoint.detector().requires_grad_(False).to(self.device)
         # The engine has its own: these would only hold memory.
         del self._detector.backbone, self._detector.neck, self._detector.decoder
         with torch.inference_mode():
             self._learned = self._detector.queries.learned()
-        self._cached: _CachedGeometry | None = None
+        self._geometry = KeptGeometry(self._detector.position, self.config, engine.dtype, engine.arithmetic)
 
     def fresh_memory(self) -> Memory:
         """Return the memory of one scene that just begins."""
         return self._detector.fresh_memory()
 
-    @torch.inference_mode()
     def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         """Detect in one frame; the frame may live on any device, the results live on the runtime's."""
         seen = _seen_cameras(frame)
+        images_N3HW = frame.images_BN3HW.flatten(0, 1) if seen is None else _only(frame.images_BN3HW, seen)
+        return self.detect(self.encode(images_N3HW), frame, memory)
+
+    @torch.inference_mode()
+    def encode(self, images_N3HW: Tensor) -> Tensor:
+        """Map normalised images to features (N, C, h, w)."""
+        return self.engine.encode(images_N3HW.to(self.device))
+
+    @torch.inference_mode()
+    def detect(self, features_NChw: Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Detect in one frame whose cameras have been encoded; see `Runtime.detect`."""
+        seen = _seen_cameras(frame)
         geometry = self._geometry(frame)
         frame = frame.to(self.device)
-        images_BN3HW = frame.images_BN3HW
-        images_N3HW = images_BN3HW.flatten(0, 1) if seen is None else _only(images_BN3HW, seen)
-        features = self.engine.encode(images_N3HW)
         memory = self._detector.carry(frame, memory)
         queries = self._detector.queries(memory, learned=self._learned)
-        hidden_BQC = self._decode(features, geometry, _cast(queries, self.engine.dtype), seen, len(frame.dt_B))
+        typed = _cast(queries, self.engine.dtype)
+        hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
         predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3)
         return predictions, self._detector.update(predictions, memory)
 
@@ -110,25 +128,6 @@ class EngineRuntime:
                 self.engine.decode(features_1NChw, _of_cameras(geometry, own, cameras, tokens), _part(queries, own))
             )
         return torch.cat(hidden)
-
-    def _geometry(self, frame: Frame) -> Geometry:
-        """Return the geometry in the engine's type; computed anew only when the calibration has changed."""
-        cached = self._cached
-        if (
-            cached is None
-            or not _same(cached.img_P_ref_BN44, frame.img_P_ref_BN44)
-            or not _same(cached.intrinsics_BN33, frame.intrinsics_BN33)
-        ):
-            matrices = (x.to(self.device) for x in (frame.img_P_ref_BN44, frame.intrinsics_BN33))
-            size = (pixels // self.config.feature_stride for pixels in frame.images_BN3HW.shape[-2:])
-            geometry = _cast(self._detector.position.geometry(*matrices, *size), self.engine.dtype)
-            cached = _CachedGeometry(frame.img_P_ref_BN44.clone(), frame.intrinsics_BN33.clone(), geometry)
-            self._cached = cached
-        return cached.geometry
-
-
-def _same(kept: Tensor, given: Tensor) -> bool:
-    return kept.shape == given.shape and kept.dtype == given.dtype and torch.equal(kept, given.to(kept.device))
 
 
 def _seen_cameras(frame: Frame) -> list[list[int]] | None:
@@ -153,5 +152,5 @@ def _part(queries: Queries, batch: slice) -> Queries:
     return Queries(**{name: value[batch] for name, value in vars(queries).items()})
 
 
-def _cast(values: Geometry | Queries, dtype: torch.dtype) -> Geometry | Queries:
-    return type(values)(**{name: value.to(dtype) for name, value in vars(values).items()})
+def _cast(queries: Queries, dtype: torch.dtype) -> Queries:
+    return Queries(**{name: value.to(dtype) for name, value in vars(queries).items()})

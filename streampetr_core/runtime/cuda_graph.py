@@ -19,11 +19,13 @@ _MOST_GRAPHS = 8  # of each stage: one for each number of cameras that is met
 class CudaGraphEngine:
     """`TorchEngine` whose stages replay as CUDA graphs; a new number of cameras is recorded when it is met."""
 
+    encodes_singly = False  # one image leaves most of a GPU idle
+
     def __init__(self, detector: Detector, precision: str, device: torch.device) -> None:
         if device.type != "cuda":
             raise StreampetrError(f"runtime 'cuda_graph' needs an NVIDIA GPU, not '{device}'; use runtime torch")
         self._eager = TorchEngine(detector, precision, device)
-        self.device, self.dtype = device, self._eager.dtype
+        self.device, self.dtype, self.arithmetic = device, self._eager.dtype, self._eager.arithmetic
         self.description = f"CUDA graphs {precision} on {torch.cuda.get_device_name(device)}"
         pool = torch.cuda.graph_pool_handle()
         self._encode = _Replayed(self._eager.encode, device, pool)

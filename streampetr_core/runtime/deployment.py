@@ -24,8 +24,7 @@ class GeometryStage(nn.Module):
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.position = detector.position
-        config = detector.config
-        self.size = (config.input_height // config.feature_stride, config.input_width // config.feature_stride)
+        self.size = detector.config.feature_size
 
     def forward(self, ref_P_img: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map inverse projections (1, N, 4, 4) and camera matrices (1, N, 3, 3) to position, gamma, beta (1, T, C)."""

@@ -31,7 +31,8 @@ _GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 class OnnxEngine:
     """Both stages in ONNX Runtime; tensors pass through the host."""
 
-    dtype = torch.float32
+    dtype = arithmetic = torch.float32
+    encodes_singly = False  # not measured
 
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         onnxruntime = require_onnxruntime()

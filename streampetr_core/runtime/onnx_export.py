@@ -66,8 +66,8 @@ def export_decoder(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype = to
 def free_sizes(config: ModelConfig) -> tuple[Dim, Dim]:
     """Return the number of cameras and that of their tokens, as sizes that may vary."""
     cameras = Dim("cameras", min=1, max=_MOST_CAMERAS)
-    per_camera = (config.input_height // config.feature_stride) * (config.input_width // config.feature_stride)
-    return cameras, per_camera * cameras
+    height, width = config.feature_size
+    return cameras, height * width * cameras
 
 
 def write_onnx(

@@ -33,12 +33,14 @@ class OpenVinoEngine:
     """Both stages compiled by OpenVINO for this CPU, with as many threads as PyTorch has."""
 
     dtype = torch.float32
+    encodes_singly = True
 
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         openvino = require_openvino()
         require_cpu(device, "openvino")
         core = _core()
         decoder_precision = _check_precision(core, precision)
+        self.arithmetic = torch.bfloat16 if decoder_precision == "bf16" else torch.float32
         engines, suffix = given_engines(engines, checkpoint, precision), "onnx"
         if engines is None:
             tool, suffix = f"openvino-{openvino.get_version()[:9]}", "xml"

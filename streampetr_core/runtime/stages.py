@@ -95,7 +95,7 @@ def lean_decoder(detector: Detector) -> LastLayerDecoder:
 def example_arguments(detector: Detector, num_cameras: int = 2, batch: int = 2) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return random arguments of both stages, to trace them with: images, and the decoder's in order."""
     config = detector.config
-    height, width = config.input_height // config.feature_stride, config.input_width // config.feature_stride
+    height, width = config.feature_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokens = [torch.randn(batch, num_cameras * height * width, config.channels) for _ in range(3)]

@@ -1,6 +1,7 @@
-"""Watch a running detector in the terminal: rates, age of the output, objects with their tracks.
+"""Watch a running detector in the terminal: rates, age of the output, latency by stage, objects with their tracks.
 
-The age of the output is the time from the arrival of a set's newest image to that of its detections.
+The age of the output is the time from the arrival of a set's newest image to that of its detections; the latencies are
+what the detector itself says in /diagnostics, medians of the last five seconds.
 Ends with ctrl-c, or when the detector is silent for --idle seconds.
 
 Example:

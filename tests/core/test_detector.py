@@ -44,6 +44,19 @@ def motion(world_T_ref: list[np.ndarray], index: int) -> torch.Tensor:
     return torch.from_numpy(invert_transform(world_T_ref[index]) @ world_T_ref[index - 1]).float()[None]
 
 
+def test_placed_queries_begin_with_their_place_as_content():
+    unplaced = lively_detector(CONFIG).requires_grad_(False)
+    placed = lively_detector(dataclasses.replace(CONFIG, placed_queries=True)).requires_grad_(False)
+    content, position, reference = unplaced.queries.learned()
+    placed_content, *others = placed.queries.learned()
+    torch.testing.assert_close(placed_content, content + position)
+    torch.testing.assert_close(others, [position, reference])
+    memory = unplaced.step(make_frame(CONFIG), unplaced.fresh_memory())[1]
+    before, after = unplaced.temporal(memory), placed.temporal(memory)
+    torch.testing.assert_close(after.content_BQC, before.content_BQC + before.position_BQC)
+    torch.testing.assert_close(after.memory_BMC, before.memory_BMC)
+
+
 def drive(detector, world_T_ref: list[np.ndarray], num_cameras: int = 3):
     """Return the predictions along a trajectory, one frame in half a second."""
     memory, all_predictions = detector.fresh_memory(), []

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from streampetr_core.distortion import Distortion
 from streampetr_core.errors import StreampetrError
-from streampetr_core.image_path import PATHS, ImagePath
+from streampetr_core.image_path import PATHS, ImagePath, ImageSetPath
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from tests.core.models import tiny_config
 
@@ -37,7 +38,7 @@ def test_each_way_keeps_its_promise(way, order):
     sources = [picture(seed, 450, 800) for seed in range(3)]
     encoded = [jpeg(x) for x in sources]
     expected = exact([cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR) for x in encoded], config)
-    tensor, plans = ImagePath(config, way).from_encoded(encoded, ["a", "b", "c"])
+    tensor, plans = ImageSetPath(config, way).from_encoded(encoded, ["a", "b", "c"])
     levels = ((tensor - expected) * torch.tensor(config.pixel_std).view(3, 1, 1)).abs()
     largest, mean = PROMISES[way]
     assert levels.max() <= largest and levels.mean() <= mean
@@ -47,7 +48,7 @@ def test_each_way_keeps_its_promise(way, order):
 def test_reduced_decodes_fewer_pixels_where_the_input_is_smaller_still(monkeypatch):
     flags, decode = [], cv2.imdecode
     monkeypatch.setattr(cv2, "imdecode", lambda data, flag: flags.append(flag) or decode(data, flag))
-    path = ImagePath(CONFIG, "reduced", threads=1)
+    path = ImageSetPath(CONFIG, "reduced", threads=1)
     # Scales of 0.48, 0.24 and 0.12; then a width that two does not divide, and an input that is hardly smaller.
     for width, height in ((400, 226), (800, 452), (1600, 904), (401, 226), (200, 112)):
         path.from_encoded([jpeg(picture(0, height, width))], ["a"])
@@ -57,12 +58,40 @@ def test_reduced_decodes_fewer_pixels_where_the_input_is_smaller_still(monkeypat
 
 def test_pixels_that_are_decoded_already_take_the_same_way():
     images = [picture(seed) for seed in range(2)]
-    tensor, _ = ImagePath(CONFIG, "exact").from_pixels(images)
+    tensor, _ = ImageSetPath(CONFIG, "exact").from_pixels(images)
     assert torch.equal(tensor, exact(images))
 
 
+def lens(width, height):
+    focal = 0.8 * width
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Distortion(K, np.array([-0.3, 0.1, 0.001, -0.002]), (width, height), fisheye=False)
+
+
+def test_exact_undistorts_at_full_size_before_the_published_resize():
+    image, bent, plan = picture(0), lens(400, 225), plan_resize(400, 225, CONFIG)
+    expected = resize_crop_exact(bent.undistort(image), plan)
+    assert np.array_equal(ImagePath(CONFIG, "exact").shrink(image, plan, bent), expected)
+    fast = ImagePath(CONFIG, "fast").shrink(image, plan, bent)
+    assert 0 < np.abs(fast.astype(int) - expected).mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [(400, 226), (800, 452), (1600, 904)])
+def test_a_reduced_image_is_undistorted_as_the_whole_one_is(size):
+    width, height = size
+    image = cv2.resize(picture(0, 226, 400), size, interpolation=cv2.INTER_CUBIC)
+    data, bent, plan = jpeg(image), lens(width, height), plan_resize(width, height, CONFIG)
+    small, whole = (
+        (path.decode(data, "a")[0], path) for path in (ImagePath(CONFIG, "reduced"), ImagePath(CONFIG, "fast"))
+    )
+    assert small[0].shape[1] < whole[0].shape[1] == width
+    ours, expected = (path.shrink(pixels, plan, bent).astype(int) for pixels, path in (small, whole))
+    shifted = np.abs(ours[8:-8, 9:-7] - expected[8:-8, 8:-8]).mean()
+    assert np.abs(ours - expected)[8:-8, 8:-8].mean() < 0.2 * shifted
+
+
 def test_the_tensor_is_used_again_and_cameras_may_differ_in_size():
-    path = ImagePath(CONFIG, "exact")
+    path = ImageSetPath(CONFIG, "exact")
     first, _ = path.from_pixels([picture(0), picture(1, 450, 800)])
     kept = first.clone()
     second, plans = path.from_pixels([picture(2), picture(3, 450, 800)])
@@ -77,10 +106,10 @@ def test_the_tensor_is_used_again_and_cameras_may_differ_in_size():
 def test_bad_data_is_named(way, damage):
     whole = jpeg(picture(0))
     data = {"cut": whole[: len(whole) // 2], "head": whole[:3] + b"\xff\xd9"}.get(damage, damage)
-    with pytest.raises(StreampetrError, match="^cam_front: .*(are no image|is cut off); check the camera driver"):
-        ImagePath(CONFIG, way).from_encoded([whole, data], ["cam_back", "cam_front"])
+    with pytest.raises(StreampetrError, match="^cam_front: .*(are no image|is truncated); check the camera driver"):
+        ImageSetPath(CONFIG, way).from_encoded([whole, data], ["cam_back", "cam_front"])
 
 
 def test_an_unknown_way_is_named():
     with pytest.raises(StreampetrError, match="no image path 'quick'; there are exact, fast, reduced"):
-        ImagePath(CONFIG, "quick")
+        ImageSetPath(CONFIG, "quick")

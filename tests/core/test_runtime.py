@@ -70,6 +70,16 @@ def assert_same_results(ours, expected, tolerance=3e-4):
             torch.testing.assert_close(value, getattr(expected_memory, name), rtol=0, atol=tolerance, msg=name)
 
 
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_queries_that_know_their_place_are_the_same_everywhere(backend, precision):
+    config = replace(CHECKPOINT.config, placed_queries=True)
+    placed = checkpoint_of(lively_detector(config), config)
+    expected = played(TorchRuntime(placed, "cpu"), scene())
+    assert_same_results(played(opened(backend, precision, placed), scene()), expected)
+    without = played(TorchRuntime(CHECKPOINT, "cpu"), scene())
+    assert (without[0][0].boxes - expected[0][0].boxes).abs().max() > 1e-3
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(("backend", "precision"), VARIANTS)
 def test_each_stage_is_that_of_the_detector(backend, precision):
@@ -151,6 +161,34 @@ def test_the_reference_steps_as_the_detector_does():
     assert not ours.boxes.requires_grad
 
 
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_cameras_encoded_one_by_one_give_what_a_step_gives(backend, precision):
+    """In any order, with a camera missing; the frame holds no images then."""
+    frames = scene(batch=2, present_BN=torch.tensor([[True, False, True], [True, True, True]]))
+    runtime = opened(backend, precision)
+    memory, results = repeated(runtime.fresh_memory(), 2), []
+    for frame in frames:
+        present_BN = torch.ones(2, 3, dtype=torch.bool) if frame.present_BN is None else frame.present_BN
+        images = frame.images_BN3HW[present_BN]
+        features = {index: runtime.encode(images[index : index + 1]) for index in reversed(range(len(images)))}
+        encoded = torch.cat([features[index] for index in range(len(images))])
+        predictions, memory = runtime.detect(encoded, replace(frame, images_BN3HW=None), memory)
+        results.append((predictions, memory))
+    assert_same_results(results, played(TorchRuntime(CHECKPOINT, "cpu"), frames))
+
+
+def test_the_reference_takes_encoded_cameras_too():
+    frames = scene(batch=2, present_BN=torch.tensor([[True, False, True], [True, True, True]]))
+    runtime = TorchRuntime(CHECKPOINT, "cpu")
+    memory = repeated(runtime.fresh_memory(), 2)
+    features = runtime.encode(frames[1].images_BN3HW[frames[1].present_BN])
+    ours, memory_after = runtime.detect(features, replace(frames[1], images_BN3HW=None), memory)
+    expected, expected_memory = runtime.step(frames[1], memory)
+    torch.testing.assert_close(ours.boxes, expected.boxes, rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours.class_logits, expected.class_logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(memory_after.centre_BM3, expected_memory.centre_BM3, rtol=0, atol=1e-3)
+
+
 # ----------------------------------------------------------------------------------------------- choosing
 
 
@@ -199,7 +237,8 @@ def test_bad_options_are_named(options, message):
 class FailingEngine:
     """An engine on a GPU that is full, or that lacks a kernel."""
 
-    description, device, dtype = "a small GPU", torch.device("cpu"), torch.float32
+    description, device = "a small GPU", torch.device("cpu")
+    dtype, arithmetic, encodes_singly = torch.float32, torch.float32, False
 
     def __init__(self, error):
         self.error = error

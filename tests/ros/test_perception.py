@@ -9,7 +9,7 @@ from streampetr_core.geometry import make_transform
 from streampetr_core.memory import Memory
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_fast
 from streampetr_core.runtime import TorchRuntime
-from streampetr_ros.perception import CameraView, Perception, ResetPolicy, Snapshot
+from streampetr_ros.perception import CameraView, Perception, PreparedView, ResetPolicy, Snapshot
 from tests.ros.rig import HEIGHT, TINY, WIDTH, K, picture
 
 POLICY = ResetPolicy(max_gap=2.0, max_speed=80.0)
@@ -114,3 +114,21 @@ def test_a_missing_camera_is_left_out(runtime: TorchRuntime):
     assert np.isfinite(boxes).all()
     assert not np.array_equal(boxes, _boxes(Perception(runtime, POLICY), whole))
     assert not np.array_equal(boxes, _boxes(Perception(runtime, POLICY), blind))
+
+
+@pytest.mark.parametrize("missing", [None, 0])
+def test_cameras_that_were_encoded_before_give_what_all_at_once_give(runtime: TorchRuntime, missing: int | None):
+    at_once, singly = Perception(runtime, POLICY), Perception(runtime, POLICY, one_by_one=True)
+    for stamp in (100.0, 100.5):
+        snapshot = _snapshot(stamp, x=stamp - 100.0, views=3)
+        views = [None if index == missing and stamp > 100 else view for index, view in enumerate(snapshot.views)]
+        plan = plan_resize(WIDTH, HEIGHT, TINY)
+        prepared: list[CameraView | PreparedView | None] = list(views)
+        for index in (2, 0):  # in another order than the rig's; the one between is encoded with its set
+            if views[index] is not None:
+                pixels = singly.path.shrink(views[index].image, plan)
+                prepared[index] = PreparedView(views[index].lens, CAM_T_REF, None, singly.encode([pixels]))
+        expected = at_once.process(Snapshot(stamp, views, snapshot.world_T_ref)).detections
+        found = singly.process(Snapshot(stamp, prepared, snapshot.world_T_ref)).detections
+        torch.testing.assert_close(found.boxes_D7, expected.boxes_D7, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.scores_D, expected.scores_D, atol=1e-6, rtol=0)

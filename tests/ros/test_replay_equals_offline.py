@@ -121,6 +121,16 @@ def without(bag: Path, topic: str, path: Path) -> Path:
     return path
 
 
+def test_the_reference_is_equal_bit_by_bit(root: Path, checkpoint: Path):
+    infos, _ = open_split(root)
+    expected = infer(infos, root, InferenceConfig(checkpoint, device="cpu"))
+    perception = Perception(TorchRuntime(load_checkpoint(checkpoint), "cpu"), ResetPolicy(2.0, 80.0), resize="exact")
+    for keyframe, frame in zip(infos, expected.frames, strict=True):
+        found = perception.process(snapshot_of(keyframe, root, (), True)).detections
+        for name, value in vars(frame.detections).items():
+            assert np.array_equal(getattr(found, name), value), name
+
+
 @pytest.mark.parametrize(
     ("missing", "is_known"), [(("CAM_BACK",), False), (("CAM_FRONT", "CAM_BACK_LEFT"), True), (CAMERAS[1:4], True)]
 )

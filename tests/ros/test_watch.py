@@ -10,6 +10,7 @@ from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
+from streampetr_ros.latency import Latencies, latency_line
 from streampetr_ros.watch import Watched, summary, watch_lines
 
 SECOND = 1_000_000_000
@@ -36,6 +37,17 @@ def test_rates_ages_and_objects_are_told():
     assert lines[2] == "detections: 2 car, 1 traffic cone"
     assert lines[4].split() == ["7", "car", "0.91", "at", "12.3", "-4.5", "m", "8.0", "m/s"]
     assert summary(watched) == "12 sets of detections; age of output 100 ms (95 %: 100 ms)"
+
+
+def test_the_latency_that_the_detector_tells_is_shown():
+    watched = _watched()
+    latencies = Latencies()
+    latencies.note(100.0, receive=0.002, decode=0.0061, encode=0.101, step=0.0399, publish=0.0012, age=0.15)
+    latencies.note(100.0, wait=0.01)
+    watched.latency = latency_line({key: f"{value:.3f}" for key, value in latencies.facts(101.0).items()})
+    lines = watch_lines(watched, 102.0)
+    assert lines[2] == "ms: receive 2  decode 6  wait 10  encode 101  step 40  publish 1  age 150"
+    assert latency_line({}) == ""
 
 
 def test_silence_and_complaints_are_told():

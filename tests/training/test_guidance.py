@@ -10,6 +10,7 @@ from tests.training import tiny
 from training.losses.config import LossConfig
 from training.losses.criterion import total_loss
 from training.losses.denoising import make_denoising
+from training.losses.dense_head import DenseHead
 from training.losses.guidance import guidance_losses, tokens_of_objects
 from training.truth import Truth
 
@@ -41,9 +42,9 @@ def truth(*centres: tuple[float, float, float]) -> Truth:
 def losses_of(model, frame, truths):
     denoising = make_denoising(truths, tiny.CONFIG, CONFIG, torch.full((2 * len(truths[0].labels_G), 3), 0.5))
     features = model.detector.encode(frame.images_BN3HW)
-    geometry = model.detector.geometry(frame)
+    keys = sum(model.detector.position(features, model.detector.geometry(frame)))
     queries = model.detector.temporal(model.detector.fresh_memory(1), denoising.reference_BD3)
-    return guidance_losses(model.detector, features, geometry, queries, frame, denoising, CONFIG)
+    return guidance_losses(model.detector, keys, queries, frame, denoising, CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_descending_the_loss_turns_attention_to_the_object():
 
 
 def test_training_has_the_loss_by_layer_also_where_there_is_no_box():
-    model = tiny.model(CONFIG)
+    model = tiny.model(CONFIG, dense_head=DenseHead(tiny.CONFIG))
     names = {"frame_0_look_loss", "frame_0_d0.look_loss"}
     losses, memory = model([tiny.frame()], model.detector.fresh_memory(2), [tiny.truths(3, 1)])
     assert names <= losses.keys() and all(losses[name] > 0 for name in names)

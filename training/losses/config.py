@@ -14,5 +14,7 @@ class LossConfig:
     denoising_weight: float = 1.0
     noise_scale: float = 1.0  # largest shift, in halves of the box
     noise_reach: tuple[float, float, float] = (0.0, 0.0, 0.0)  # metres that it is larger by, along x, y, z
-    guidance_weight: float = 0.0  # of telling the noisy copies where in the images to look; 0: they are not told
+    guidance_weight: float = (
+        0.0  # of telling noisy copies where to look, with training.dense_head; 0: they are not told
+    )
     noise_split: float = 0.75  # what is shifted by a longer (normalised) vector should be called background

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from streampetr_core.config import ModelConfig
 from streampetr_core.frame import Frame
 from training.losses.aux_head import NORM_GROUPS, start_as_background
+from training.losses.detection import box_codes
 from training.losses.functions import focal_loss
 from training.truth import Truth
 
@@ -25,6 +26,8 @@ from training.truth import Truth
 _PARTS = {"depth": 1, "centre": 2, "size": 3, "heading": 2}
 _WEIGHTS = {"depth": 1.0, "centre": 0.25, "size": 1.0, "heading": 0.5}
 _CLASS_WEIGHT = 2.0
+# What a token's content tells when it knows where the token looks: the object's box in ref, as the decoder tells it.
+_BOX_WEIGHTS = (0.1, 0.1, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.1, 0.1)
 _MAX_OFFSET = 8.0  # cells; large objects at close range must not drown the others
 _MIN_DEPTH = 0.5  # metres; what is nearer has no projection to speak of
 
@@ -36,6 +39,7 @@ class DensePredictions:
     class_logits_ITS: Tensor
     values_IT8: Tensor
     stride: int  # pixels of the images from token to token
+    codes_IT10: Tensor | None = None  # boxes, see `box_codes`; None where tokens do not know where they look
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class DenseTruth:
 
     labels_IT: Tensor
     values_IT8: Tensor
+    codes_IT10: Tensor
     weights_IT: Tensor  # of the tokens in the losses: large objects, which cover many, do not count as many times
 
 
@@ -58,14 +63,16 @@ class DenseHead(nn.Module):
         )
         self.cls = nn.Conv2d(channels, len(config.class_names), 1)
         self.values = nn.Conv2d(channels, sum(_PARTS.values()), 1)
+        self.boxes = nn.Linear(channels, len(_BOX_WEIGHTS))
         self.stride = config.feature_stride
         start_as_background(self.cls)
 
-    def forward(self, features_IChw: Tensor) -> DensePredictions:
-        """Predict from the feature maps of I images."""
+    def forward(self, features_IChw: Tensor, tokens_ITC: Tensor | None = None) -> DensePredictions:
+        """Predict from the feature maps of I images and, if given, from what the decoder attends to."""
         shared = self.shared(features_IChw)
         class_logits, values = (branch(shared).flatten(2).transpose(1, 2) for branch in (self.cls, self.values))
-        return DensePredictions(class_logits, values, self.stride)
+        codes = None if tokens_ITC is None else self.boxes(tokens_ITC)
+        return DensePredictions(class_logits, values, self.stride, codes)
 
 
 @torch.no_grad()
@@ -77,24 +84,24 @@ def dense_truth(frame: Frame, truths: Sequence[Truth], predictions: DensePredict
     y, x = torch.meshgrid(*(torch.arange(n, device=device) + 0.5 for n in (height, width)), indexing="ij")
     cells_T2 = torch.stack([x, y], dim=-1).flatten(0, 1) * stride
     samples = [_sample_truth(frame, index, truth, cells_T2, stride) for index, truth in enumerate(truths)]
-    labels_IT, values_IT8, weights_IT = (torch.cat(parts) for parts in zip(*samples, strict=True))
-    labels_IT = torch.where(labels_IT < 0, num_classes, labels_IT)
+    parts = [torch.cat(part) for part in zip(*samples, strict=True)]
     if frame.present_BN is not None:
-        present_I = frame.present_BN.flatten()
-        labels_IT, values_IT8, weights_IT = labels_IT[present_I], values_IT8[present_I], weights_IT[present_I]
-    return DenseTruth(labels_IT, values_IT8, weights_IT)
+        parts = [part[frame.present_BN.flatten()] for part in parts]
+    labels_IT, values_IT8, codes_IT10, weights_IT = parts
+    return DenseTruth(torch.where(labels_IT < 0, num_classes, labels_IT), values_IT8, codes_IT10, weights_IT)
 
 
 def _sample_truth(
     frame: Frame, sample: int, truth: Truth, cells_T2: Tensor, stride: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return labels (N, T), -1 for nothing, values (N, T, 8) and weights (N, T) of the cameras of one sample."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return labels (N, T), -1 for nothing, values (N, T, 8), codes (N, T, 10) and weights (N, T) of one sample."""
     img_P_ref_N44 = frame.img_P_ref_BN44[sample]
     shape = (len(img_P_ref_N44), len(cells_T2))
     if not len(truth.labels_G):
         return (
             torch.full(shape, -1, dtype=torch.int64, device=cells_T2.device),
             cells_T2.new_zeros(*shape, sum(_PARTS.values())),
+            cells_T2.new_zeros(*shape, len(_BOX_WEIGHTS)),
             cells_T2.new_ones(shape),
         )
     centre_NG2, depth_NG = _project(img_P_ref_N44, truth.boxes_G9[:, None, :3])
@@ -122,11 +129,15 @@ def _sample_truth(
     )
     values_NT8 = torch.cat([known_NT3[..., :1], offset_NT2, log_size_NT3, heading_NT2], dim=-1)
     labels_NT = torch.where(sees_NT, truth.labels_G[object_NT], -1)
-    return labels_NT, values_NT8, torch.where(sees_NT, size_NT.clamp(min=1).rsqrt(), 1.0)
+    weights_NT = torch.where(sees_NT, size_NT.clamp(min=1).rsqrt(), 1.0)
+    return labels_NT, values_NT8, box_codes(truth.boxes_G9)[object_NT], weights_NT
 
 
 def dense_losses(predictions: DensePredictions, truth: DenseTruth) -> dict[str, Tensor]:
-    """Return `dense_loss_cls` and the distances of all values, averaged over the tokens that see an object."""
+    """Return `dense_loss_cls` and the distances of all values, averaged over the tokens that see an object.
+
+    `dense_loss_box` is that of the boxes in ref; nothing where tokens do not know where they look.
+    """
     num_classes = predictions.class_logits_ITS.shape[-1]
     is_class_ITS = F.one_hot(truth.labels_IT, num_classes + 1)[..., :num_classes].to(predictions.class_logits_ITS)
     weights_IT = torch.where(truth.labels_IT < num_classes, truth.weights_IT, 0.0)
@@ -136,6 +147,10 @@ def dense_losses(predictions: DensePredictions, truth: DenseTruth) -> dict[str, 
     distance_IT8 = (predictions.values_IT8 - truth.values_IT8).abs() * weights_IT[..., None]
     for (name, size), distance in zip(_PARTS.items(), distance_IT8.split(list(_PARTS.values()), dim=-1), strict=True):
         losses[f"dense_loss_{name}"] = _WEIGHTS[name] * distance.sum() / size / total_weight
+    if predictions.codes_IT10 is not None:
+        distance_IT10 = (predictions.codes_IT10 - truth.codes_IT10).abs() * weights_IT[..., None]
+        box_weights_10 = distance_IT10.new_tensor(_BOX_WEIGHTS)
+        losses["dense_loss_box"] = (distance_IT10 * box_weights_10).sum() / total_weight
     return losses
 
 

@@ -53,6 +53,8 @@ class TrainingModel(nn.Module):
             freeze(detector)
         if learns == "images":
             freeze_behind_features(detector)
+            if dense_head is not None:
+                dense_head.boxes.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
@@ -142,10 +144,14 @@ def run_frame(
         detections = _rows(predictions, slice(num_noisy, None))
         memory = detector.update(detections, memory)
         features_IChw = _of_present(features_BNChw, frame.present_BN)
-        auxiliary, dense = (head and head(features_IChw) for head in (aux_head, dense_head))
-        guidance = {}
-        if config is not None and config.guidance_weight:
-            guidance = guidance_losses(detector, features_BNChw, geometry, queries, frame, denoising, config)
+        auxiliary, dense, guidance = aux_head and aux_head(features_IChw), None, {}
+        if dense_head is not None:
+            tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
+            tokens_BNtC = tokens_BTC.unflatten(1, (features_BNChw.shape[1], -1))
+            dense = dense_head(features_IChw, _of_present(tokens_BNtC, frame.present_BN))
+            if config is not None and config.guidance_weight:
+                keys_BTC = tokens_BTC + token_position_BTC
+                guidance = guidance_losses(detector, keys_BTC, queries, frame, denoising, config)
     return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense, guidance), memory
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from streampetr_core.detector import Detector
 from streampetr_core.frame import Frame
-from streampetr_core.position import Geometry
 from streampetr_core.queries import Queries
 from training.losses.config import LossConfig
 from training.losses.denoising import Denoising
@@ -27,8 +26,7 @@ _MIN_DEPTH = 0.5  # metres
 
 def guidance_losses(
     detector: Detector,
-    features_BNChw: Tensor,
-    geometry: Geometry,
+    keys_BTC: Tensor,
     queries: Queries,
     frame: Frame,
     denoising: Denoising | None,
@@ -36,16 +34,16 @@ def guidance_losses(
 ) -> dict[str, Tensor]:
     """Return `look_loss` of every layer: how unlikely its heads find the tokens of the true objects, in nats.
 
-    Queries count by their position alone, as in the first layer. Objects that no camera shows are left out.
+    Queries count by their position alone, as in the first layer; `keys_BTC` are content and position of the tokens.
+    Objects that no camera shows are left out.
     """
     if denoising is None:
-        return by_layer("look_loss", features_BNChw.new_zeros(len(detector.decoder.layers)))
+        return by_layer("look_loss", keys_BTC.new_zeros(len(detector.decoder.layers)))
     num_guided = denoising.reference_BD3.shape[1] // config.denoising_groups * _GUIDED_GROUPS
     allowed_BDT = tokens_of_objects(frame, denoising, num_guided, detector.config.feature_stride)
     shown_BD = allowed_BDT.any(dim=-1)
     allowed_BDT |= ~shown_BD[..., None]  # what nothing shows has no loss; infinities would give it a gradient
-    tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
-    keys_BTC, position_BDC = tokens_BTC + token_position_BTC, queries.position_BQC[:, :num_guided]
+    position_BDC = queries.position_BQC[:, :num_guided]
     losses = [
         _look_loss(layer.cross_attention, position_BDC, keys_BTC, allowed_BDT, shown_BD, frame.present_BN)
         for layer in detector.decoder.layers
