@@ -62,8 +62,13 @@ def attempt(fault: Fault, recording: Recording, model: Path, seconds: float, con
             player = Player(node, recording)
             _wait(lambda: player.listeners() == len(player.topics), _PATIENCE)
             player.start()
-            outcome = _run(fault, player, observer, seconds, switch, process.is_alive)
-            observer.stop()
+            try:
+                if not _wait(lambda: len(observer.heard.detections) > 3, _PATIENCE):
+                    raise RuntimeError(f"nothing was published before any fault; the node said:\n{_tail(log)}")
+                outcome = _run(fault, player, observer, seconds, switch, process.is_alive)
+            finally:
+                player.stop()
+                observer.stop()
     finally:
         if process.is_alive():
             os.kill(process.pid, signal.SIGINT)
@@ -82,8 +87,6 @@ def _run(
     lives: Callable[[], bool],
 ) -> Outcome:
     heard = observer.heard
-    if not _wait(lambda: len(heard.detections) > 3, _PATIENCE):
-        raise RuntimeError("the node published nothing before any fault; see node.log")
     time.sleep(_BEFORE * seconds)
     began = time.monotonic()
     with fault.around(switch):
@@ -116,6 +119,10 @@ def _run(
         slope(heard.memory, began, finished),
         list(said.values()),
     )
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-20:]) if log.exists() else "nothing"
 
 
 def _recovery(heard: Heard, ended: float, ended_ns: int) -> float | None:
