@@ -34,21 +34,26 @@ def make(model: Path) -> Iterator[Callable[..., Observer]]:
 
 
 class Failing:
-    """A runtime that does `fault` first, if there is one."""
+    """A runtime that does `fault` first, if there is one, and may spoil what it found."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.config, self.description = runtime.config, runtime.description
+        self.config, self.device, self.description = runtime.config, runtime.device, runtime.description
+        self.encodes_singly = runtime.encodes_singly
+        self.fresh_memory, self.encode = runtime.fresh_memory, runtime.encode
         self.fault: Callable[[], None] | None = None
         self.spoils = False
 
-    def fresh_memory(self) -> Memory:
-        return self._runtime.fresh_memory()
-
     def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        return self._after_fault(lambda: self._runtime.step(frame, memory))
+
+    def detect(self, features_NChw: torch.Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        return self._after_fault(lambda: self._runtime.detect(features_NChw, frame, memory))
+
+    def _after_fault(self, detect: Callable[[], tuple[Predictions, Memory]]) -> tuple[Predictions, Memory]:
         if self.fault is not None:
             self.fault()
-        predictions, memory = self._runtime.step(frame, memory)
+        predictions, memory = detect()
         if self.spoils:
             predictions = replace(predictions, boxes=torch.full_like(predictions.boxes, torch.nan))
             memory = replace(memory, centre_BM3=torch.full_like(memory.centre_BM3, torch.nan))
