@@ -30,19 +30,25 @@ class FailingRuntime:
     def __init__(self, switch: Switch, checkpoint: Checkpoint, options: RuntimeOptions) -> None:
         self._switch = switch
         self._runtime: Runtime = open_runtime(checkpoint, options)
-        self.config, self.description = self._runtime.config, self._runtime.description
-
-    def fresh_memory(self) -> Memory:
-        """Return the memory of a scene that begins."""
-        return self._runtime.fresh_memory()
+        self.config, self.device = self._runtime.config, self._runtime.device
+        self.description, self.encodes_singly = self._runtime.description, self._runtime.encodes_singly
+        self.fresh_memory, self.encode = self._runtime.fresh_memory, self._runtime.encode
 
     def step(self, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
         """Run the model, or fail."""
+        self._fail()
+        return self._runtime.step(frame, memory)
+
+    def detect(self, features_NChw: torch.Tensor, frame: Frame, memory: Memory) -> tuple[Predictions, Memory]:
+        """Run the model behind the encoder, or fail."""
+        self._fail()
+        return self._runtime.detect(features_NChw, frame, memory)
+
+    def _fail(self) -> None:
         if self._switch.value == FAILS:
             raise ZeroDivisionError("a fault of the benchmark")
         if self._switch.value == NO_MEMORY:
             torch.empty(2**50)
-        return self._runtime.step(frame, memory)
 
 
 def run(switch: Any, parameters: dict[str, object], log: str) -> None:

@@ -34,7 +34,7 @@ def make(model: Path) -> Iterator[Callable[..., Observer]]:
 
 
 class Failing:
-    """A runtime that does `fault` first, if there is one."""
+    """A runtime that does `fault` first, if there is one, and may spoil what it found."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
