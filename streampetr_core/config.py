@@ -1,6 +1,7 @@
 """What defines a model: one frozen value, read from YAML; a variant names its base and states what differs."""
 
 import dataclasses
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 FEATURE_STRIDE = 16  # pixels of the input between two cells of the map that the neck gives
 _WORDS = {"models": "model configuration", "recipes": "recipe"}  # what the files in a folder of config/ are
 _NUMBERS_IN = {"pixel_mean": 3, "pixel_std": 3, "detection_range": 6, "position_range": 6}
-_LOWEST = {"num_propagated": 0, "num_depth_bins": 35}  # the published cone of a token takes the 35th bin; others: 1
+_LOWEST = {
+    "num_propagated": 0,
+    "num_proposals": 0,
+    "num_depth_bins": 35,
+}  # the published cone of a token takes the 35th bin; others: 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class ModelConfig:
     pixel_mean: tuple[float, ...]  # of channels in `channel_order`, grey levels 0..255
     pixel_std: tuple[float, ...]
     channel_order: str
-    num_learned: int  # Q: learned queries
+    num_learned: int  # Q: queries of this frame alone
     num_propagated: int  # P: queries taken from the newest memory entries
     memory_length: int  # M
     num_admitted: int  # K: queries that enter the memory each frame
@@ -58,6 +63,7 @@ class ModelConfig:
     num_depth_bins: int = 64
     first_depth: float = 1.0
     dropout: float = 0.1
+    num_proposals: int = 0  # so many of `num_learned` begin where the images show an object; published: none
     placed_queries: bool = False  # queries begin with their place as content; the published ones begin with nothing
     detection_range: tuple[float, ...] = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)  # x, y, z low, then high, in ref
     position_range: tuple[float, ...] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
@@ -85,6 +91,12 @@ class ModelConfig:
             raise StreampetrError(f"model '{self.name}': memory_length must hold num_propagated and num_admitted")
         if self.num_admitted > self.num_queries:
             raise StreampetrError(f"model '{self.name}': num_admitted exceeds the {self.num_queries} queries")
+        most = min(self.num_learned - 1, math.prod(self.feature_size))
+        if self.num_proposals > most:
+            raise StreampetrError(
+                f"model '{self.name}': num_proposals must be at most {most}: one query stays learned, and a single "
+                "camera must have so many image tokens"
+            )
         if self.channels % (2 * self.num_heads):
             raise StreampetrError(f"model '{self.name}': channels must be divisible by twice num_heads")
         for key, count in _NUMBERS_IN.items():

@@ -17,7 +17,8 @@ from streampetr_core.frame import Frame
 from streampetr_core.heads import Heads, Predictions, admitted_queries
 from streampetr_core.memory import Memory
 from streampetr_core.neck import FeaturePyramid
-from streampetr_core.position import Geometry, PositionEncoder
+from streampetr_core.position import Geometry, PositionEncoder, invert_projections
+from streampetr_core.proposals import ProposalBuilder, Proposals
 from streampetr_core.queries import Queries, QueryBuilder
 
 _BACKBONES = {
@@ -38,6 +39,7 @@ class Detector(nn.Module):
         self.neck = FeaturePyramid(self.backbone.out_channels, config.channels)
         self.position = PositionEncoder(config)
         self.queries = QueryBuilder(config)
+        self.proposals = ProposalBuilder(config) if config.num_proposals else None
         self.decoder = Decoder(config)
         self.heads = Heads(config)
 
@@ -58,7 +60,7 @@ class Detector(nn.Module):
         size = features_BNChw.shape[-2:]
         geometry = self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *size)
         memory = self.carry(frame, memory)
-        queries = self.temporal(memory)
+        queries = self.temporal(memory, proposals=self.propose(features_BNChw, frame))
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
         predictions = self.heads(hidden_LBQC, queries.reference_BQ3)
         return predictions, self.update(predictions, memory)
@@ -78,9 +80,17 @@ class Detector(nn.Module):
         fresh = self.fresh_memory(len(frame.dt_B))
         return fresh.where(frame.is_first_B, memory.advance(frame.ref_T_prev_B44, frame.dt_B))
 
-    def temporal(self, memory: Memory, extra_reference_BD3: Tensor | None = None) -> Queries:
-        """Build the queries from the carried memory; training may put D extra ones in front."""
-        return self.queries(memory, extra_reference_BD3)
+    def propose(self, features_BNChw: Tensor, frame: Frame) -> Proposals | None:
+        """Return the objects that image tokens see; None for a model without proposals."""
+        if self.proposals is None:
+            return None
+        return self.proposals(features_BNChw, invert_projections(frame.img_P_ref_BN44), frame.present_BN)
+
+    def temporal(
+        self, memory: Memory, extra_reference_BD3: Tensor | None = None, proposals: Proposals | None = None
+    ) -> Queries:
+        """Build the queries from the carried memory and proposals; training may put D extra ones in front."""
+        return self.queries(memory, extra_reference_BD3, proposals=proposals)
 
     def decode(
         self,

@@ -42,6 +42,11 @@ def depth_bins(config: ModelConfig) -> Tensor:
     return config.first_depth + bin_size * index * (index + 1)
 
 
+def invert_projections(img_P_ref_BN44: Tensor) -> Tensor:
+    """Return the inverses, computed in float64, as float32."""
+    return torch.linalg.inv(img_P_ref_BN44.double()).float()
+
+
 class PositionEncoder(nn.Module):
     """Turns feature maps into tokens that know where they look."""
 
@@ -62,8 +67,7 @@ class PositionEncoder(nn.Module):
 
     def geometry(self, img_P_ref_BN44: Tensor, intrinsics_BN33: Tensor, height: int, width: int) -> Geometry:
         """Embed the rays of all tokens of feature maps `height` x `width`; pixels are the network input's."""
-        ref_P_img_BN44 = torch.linalg.inv(img_P_ref_BN44.double()).to(self.depths_D.dtype)
-        return self.embed_rays(ref_P_img_BN44, intrinsics_BN33, height, width)
+        return self.embed_rays(invert_projections(img_P_ref_BN44), intrinsics_BN33, height, width)
 
     def embed_rays(
         self,

@@ -1,6 +1,7 @@
 """From the memory to queries: what the decoder starts from in one frame.
 
-B batch, Q queries (learned first, then P propagated), D extra queries of training, M memory entries, C channels.
+B batch, Q queries (learned first, then proposals if there are any, then P propagated), D extra queries of training, M
+memory entries, C channels.
 Paper sections 3.2 and 3.3.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from streampetr_core.config import ModelConfig
 from streampetr_core.memory import Memory
 from streampetr_core.modulation import ModulatedLayerNorm
+from streampetr_core.proposals import Proposals
 
 _SINE_CHANNELS_PER_AXIS = 128
 _TEMPERATURE = 10000.0
@@ -63,7 +65,7 @@ class QueryBuilder(nn.Module):
         self.num_propagated = config.num_propagated
         self.placed = config.placed_queries
         self.memory_length = config.memory_length
-        self.reference_points = nn.Parameter(torch.rand(config.num_learned, 3))
+        self.reference_points = nn.Parameter(torch.rand(config.num_learned - config.num_proposals, 3))
         self.register_buffer("start_points", torch.rand(config.num_propagated, 3))
         self.embedding = nn.Sequential(
             nn.Linear(3 * _SINE_CHANNELS_PER_AXIS, channels), nn.ReLU(), nn.Linear(channels, channels)
@@ -89,16 +91,20 @@ class QueryBuilder(nn.Module):
         memory: Memory,
         extra_reference_BD3: Tensor | None = None,
         learned: tuple[Tensor, Tensor, Tensor] | None = None,
+        proposals: Proposals | None = None,
     ) -> Queries:
         """Build the queries of one frame from a memory that was carried into its reference frame.
 
         Queries at D extra normalised reference points, if there are any, stand in front of the learned ones. Whoever
-        keeps the weights still may compute `learned` once and pass it in.
+        keeps the weights still may compute `learned` once and pass it in. Proposals stand behind the learned ones.
         """
         batch = len(memory.centre_BM3)
         parts = [tuple(x.expand(batch, -1, -1) for x in (self.learned() if learned is None else learned))]
         if extra_reference_BD3 is not None:
             parts.insert(0, self._new(extra_reference_BD3))
+        if proposals is not None:
+            content_BPC, position_BPC, reference_BP3 = self._new(proposals.reference_BP3)
+            parts.append((content_BPC + proposals.content_BPC, position_BPC, reference_BP3))
         reference_BM3 = (memory.centre_BM3 - self.range_low_3) / self.range_size_3
         content_BMC, position_BMC = self._align(
             memory.embedding_BMC,

@@ -15,10 +15,12 @@ def freeze(detector: Detector) -> None:
 
 
 def freeze_behind_features(detector: Detector) -> None:
-    """Stop the gradients of everything but backbone and neck."""
+    """Stop the gradients of everything but backbone, neck, and the head that lets image tokens say what they see."""
     for name, part in detector.named_children():
         if name not in ("backbone", "neck"):
             part.requires_grad_(False)
+    if detector.proposals is not None:
+        detector.proposals.head.requires_grad_(True)
 
 
 def keep_statistics(module: nn.Module) -> None:

@@ -20,8 +20,8 @@ from streampetr_core.detector import Detector
 from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.memory import Memory
+from streampetr_core.proposals import TokenHead
 from training.losses.aux_head import AuxHead
-from training.losses.dense_head import DenseHead
 from training.losses.forward import TrainingModel
 from training.plan import Plan
 from training.pretrained import load_backbone
@@ -84,7 +84,8 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
     start = "random weights"
     if options.backbone_weights:
         start = load_backbone(detector.backbone, options.backbone_weights)
-    dense_head = DenseHead(recipe.model) if options.dense_head else None
+    # A model with proposals has a head of its own.
+    dense_head = TokenHead(recipe.model) if options.dense_head and not recipe.model.num_proposals else None
     model = TrainingModel(
         detector,
         aux_head,

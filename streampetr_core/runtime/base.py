@@ -16,6 +16,7 @@ from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import Geometry
+from streampetr_core.proposals import Proposals
 from streampetr_core.queries import Queries
 from streampetr_core.runtime.geometry import KeptGeometry
 
@@ -105,11 +106,23 @@ class EngineRuntime:
         geometry = self._geometry(frame)
         frame = frame.to(self.device)
         memory = self._detector.carry(frame, memory)
-        queries = self._detector.queries(memory, learned=self._learned)
+        proposals = self._propose(features_NChw, frame, seen)
+        queries = self._detector.queries(memory, learned=self._learned, proposals=proposals)
         typed = _cast(queries, self.engine.dtype)
         hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
         predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3)
         return predictions, self._detector.update(predictions, memory)
+
+    def _propose(self, features: Tensor, frame: Frame, seen: list[list[int]] | None) -> Proposals | None:
+        """Return the proposals of features (images, C, h, w) of the cameras that are `seen`; None: of all."""
+        if self._detector.proposals is None:
+            return None
+        shape = (*frame.img_P_ref_BN44.shape[:2], *features.shape[1:])
+        if seen is None:
+            return self._detector.propose(features.float().view(shape), frame)
+        whole = features.new_zeros(shape, dtype=torch.float32)
+        whole[frame.present_BN] = features.float()
+        return self._detector.propose(whole, frame)
 
     def _decode(
         self, features: Tensor, geometry: Geometry, queries: Queries, seen: list[list[int]] | None, batch: int

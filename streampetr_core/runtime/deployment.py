@@ -37,7 +37,7 @@ class HeadStage(nn.Module):
 
     def __init__(self, detector: Detector, dtype: torch.dtype) -> None:
         super().__init__()
-        self.queries, self.heads = detector.queries, detector.heads
+        self.queries, self.heads, self.proposals = detector.queries, detector.heads, detector.proposals
         self.decoder: LastLayerDecoder = lean_decoder(detector).to(dtype)
         self.dtype, self.num_admitted = dtype, detector.config.num_admitted
         for name, value in zip(_LEARNED_NAMES, self.queries.learned(), strict=True):
@@ -57,11 +57,17 @@ class HeadStage(nn.Module):
         ref_T_prev: Tensor,
         dt: Tensor,
         is_first: Tensor,
+        ref_P_img: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return class logits, boxes and the five tensors of the next memory; `is_first` (1,) is 0 or 1."""
+        """Return class logits, boxes and the five tensors of the next memory; `is_first` (1,) is 0 or 1.
+
+        A model with proposals needs the inverse projections (1, N, 4, 4) too.
+        """
         carried = Memory(embedding, centre, velocity, age, ref_T_obs).advance(ref_T_prev, dt)
         memory = self.queries.fresh_memory(1).where(is_first > 0.5, carried)
-        queries = self.queries(memory, learned=(self.learned_content, self.learned_position, self.learned_reference))
+        learned = (self.learned_content, self.learned_position, self.learned_reference)
+        proposals = None if self.proposals is None else self.proposals(features[None].float(), ref_P_img)
+        queries = self.queries(memory, learned=learned, proposals=proposals)
         typed = (
             features[None],
             *(position, gamma, beta),

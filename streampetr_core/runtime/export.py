@@ -77,13 +77,22 @@ def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Non
     head = HeadStage(detector, dtype)
     memory = tuple(vars(detector.fresh_memory()).values())
     motion = (torch.eye(4)[None], torch.full((1,), 0.5), torch.zeros(1))
+    inputs = {
+        "features": features[0].to(dtype),
+        **dict(zip(GEOMETRY_NAMES, tensors, strict=False)),
+        **dict(zip(MEMORY_NAMES, memory, strict=True)),
+        **dict(zip(_MOTION_NAMES, motion, strict=True)),
+    }
+    free = {"features": {0: cameras}, **{name: {1: tokens} for name in GEOMETRY_NAMES}}
+    if checkpoint.config.num_proposals:
+        inputs["ref_P_img"], free["ref_P_img"] = torch.eye(4).expand(1, len(features[0]), 4, 4).clone(), {1: cameras}
     write_onnx(
         head,
-        (features[0].to(dtype), *tensors[:3], *memory, *motion),
-        ["features", *GEOMETRY_NAMES, *MEMORY_NAMES, *_MOTION_NAMES],
+        tuple(inputs.values()),
+        list(inputs),
         [*PREDICTION_NAMES, *(f"next_{name}" for name in MEMORY_NAMES)],
         folder / f"{HEAD}.onnx",
-        {"features": {0: cameras}, **{name: {1: tokens} for name in GEOMETRY_NAMES}},
+        free,
     )
 
 

@@ -18,7 +18,7 @@ from streampetr_core.runtime.export import export_geometry, export_head
 from streampetr_core.runtime.onnx_export import export_encoder
 from tests.core import golden
 from tests.core.engines import checkpoint_of, lively_checkpoint, needs
-from tests.core.models import make_frame
+from tests.core.models import lively_detector, make_frame, tiny_config
 
 pytestmark = needs("onnx", "onnxscript", "onnxruntime")
 
@@ -90,6 +90,8 @@ class Deployed:
             "dt": frame.dt_B.float().numpy(),
             "is_first": frame.is_first_B.float().numpy(),
         }
+        if any(node.name == "ref_P_img" for node in self.head.get_inputs()):
+            inputs["ref_P_img"] = inverse
         logits, boxes, *after = self.head.run(None, inputs)
         return logits, boxes, after
 
@@ -121,9 +123,29 @@ def test_the_golden_sequence_through_exported_files_is_that_of_the_official_code
     assert count >= 4
 
 
+@pytest.fixture(scope="module")
+def proposing(tmp_path_factory):
+    """Return a checkpoint of a model with proposals, and the deployment files of it."""
+    config = tiny_config(num_proposals=5)
+    checkpoint, folder = checkpoint_of(lively_detector(config), config), tmp_path_factory.mktemp("proposing")
+    export_encoder(checkpoint, folder)
+    export_geometry(checkpoint, folder)
+    export_head(checkpoint, folder, torch.float32)
+    return checkpoint, folder
+
+
 @pytest.mark.parametrize("cameras", [1, 3, 5])
 def test_any_number_of_cameras_and_a_sequence_with_its_memory(engines, cameras):
-    reference, deployed = TorchRuntime(lively_checkpoint(), "cpu"), Deployed(engines)
+    assert_same_sequence(lively_checkpoint(), engines, cameras)
+
+
+@pytest.mark.parametrize("cameras", [1, 4])
+def test_a_model_with_proposals_is_told_where_the_cameras_look(proposing, cameras):
+    assert_same_sequence(*proposing, cameras)
+
+
+def assert_same_sequence(checkpoint, folder, cameras):
+    reference, deployed = TorchRuntime(checkpoint, "cpu"), Deployed(folder)
     motion = torch.eye(4)[None].clone()
     motion[0, :3, 3] = torch.tensor([0.3, -4.0, 0.1])
     memory = reference.fresh_memory()

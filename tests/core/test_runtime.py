@@ -80,6 +80,19 @@ def test_queries_that_know_their_place_are_the_same_everywhere(backend, precisio
     assert (without[0][0].boxes - expected[0][0].boxes).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_proposals_are_the_same_everywhere_also_where_cameras_are_missing(backend, precision):
+    config = replace(CHECKPOINT.config, num_proposals=5)
+    proposing = checkpoint_of(lively_detector(config), config)
+    frames = scene(batch=2, present_BN=torch.tensor([[True, False, True], [True, True, True]]))
+    frames[1].images_BN3HW[0, 1] = torch.nan
+    expected = played(TorchRuntime(proposing, "cpu"), frames)
+    assert_same_results(played(opened(backend, precision, proposing), frames), expected)
+    assert_same_results(
+        played(opened(backend, precision, proposing), scene()), played(TorchRuntime(proposing, "cpu"), scene())
+    )
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(("backend", "precision"), VARIANTS)
 def test_each_stage_is_that_of_the_detector(backend, precision):

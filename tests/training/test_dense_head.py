@@ -1,15 +1,18 @@
 """The dense image head: which token is told what, and what learns by it."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from streampetr_core.frame import Frame
+from streampetr_core.position import invert_projections
+from streampetr_core.proposals import TokenHead, claimed_boxes
 from tests.training import tiny
 from training.losses.criterion import total_loss
-from training.losses.dense_head import DenseHead, DensePredictions, dense_losses, dense_truth
+from training.losses.dense_head import TokenOutputs, dense_losses, dense_truth
 from training.truth import Truth
 
 STRIDE, FOCAL = 16, 48.0
@@ -45,8 +48,8 @@ def truth_of(boxes: list[list[float]], labels: list[int], mirrored: bool = False
     return dense_truth(frame(mirrored), [truth], no_predictions())
 
 
-def no_predictions() -> DensePredictions:
-    return DensePredictions(torch.zeros(1, 24, NUM_CLASSES), torch.zeros(1, 24, 8), STRIDE)
+def no_predictions() -> TokenOutputs:
+    return TokenOutputs(torch.zeros(1, 24, NUM_CLASSES), torch.zeros(1, 24, 8), STRIDE)
 
 
 def grid(labels_IT: torch.Tensor) -> list[list[int]]:
@@ -99,7 +102,24 @@ def test_nothing_is_seen_of_what_is_behind_the_camera():
 def test_the_heading_is_the_one_that_the_image_shows(yaw, mirrored, expected):
     truth = truth_of([box(0, 10, 0, (4, 2, 2), yaw)], [0], mirrored)
     seen = truth.values_IT8[truth.labels_IT == 0][:, 6:]
-    torch.testing.assert_close(seen, torch.tensor(expected).expand_as(seen), atol=1e-6, rtol=0)
+    # The tokens beside the middle look half a cell, 9.5 degrees, to either side of y.
+    assert len(seen) == 4
+    torch.testing.assert_close(seen.mean(dim=0), torch.tensor(expected) * math.cos(math.atan2(8, FOCAL)))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_tokens_are_told_is_the_box_that_proposals_make_of_it(mirrored):
+    boxes = [box(1, 12, -0.5, (5, 2, 1.5), 0.4), box(-3, 9, 0.5, (1, 0.8, 2), -2.8), box(5, 20, 0, (4, 2, 2), 3.0)]
+    truth = truth_of(boxes, [0, 1, 2], mirrored)
+    ref_P_img = invert_projections(frame(mirrored).img_P_ref_BN44)
+    claimed = claimed_boxes(truth.values_IT8, ref_P_img, STRIDE, HEIGHT // STRIDE, WIDTH // STRIDE)
+    for label, (*centre_and_size, yaw, _, _) in enumerate(boxes):
+        own = claimed[truth.labels_IT == label]
+        assert len(own)
+        expected = torch.tensor(
+            [*centre_and_size[:3], *map(math.log, centre_and_size[3:]), math.sin(yaw), math.cos(yaw)]
+        )
+        torch.testing.assert_close(own, expected.expand_as(own), atol=1e-4, rtol=0)
 
 
 def test_a_large_object_weighs_as_the_root_of_its_tokens():
@@ -112,12 +132,12 @@ def test_the_loss_is_nothing_for_the_truth_and_grows_with_each_mistake():
     truth = truth_of([box(0, 10, 0, (12, 2, 12))], [1])
     is_class = torch.nn.functional.one_hot(truth.labels_IT, NUM_CLASSES + 1)[..., :NUM_CLASSES] > 0
     logits = torch.where(is_class, 20.0, -20.0)
-    right = dense_losses(DensePredictions(logits, truth.values_IT8, STRIDE), truth)
+    right = dense_losses(TokenOutputs(logits, truth.values_IT8, STRIDE), truth)
     assert all(loss.item() == pytest.approx(0, abs=1e-6) for loss in right.values())
     values = truth.values_IT8.clone()
     values[..., 0] += 0.5
-    wrong = dense_losses(DensePredictions(-logits, values, STRIDE), truth)
-    assert wrong["dense_loss_depth"].item() == pytest.approx(0.5)
+    wrong = dense_losses(TokenOutputs(-logits, values, STRIDE), truth)
+    assert wrong["dense_loss_depth"].item() == pytest.approx(2.0 * 0.5)  # its weight is 2
     assert wrong["dense_loss_cls"] > 1
     assert wrong["dense_loss_size"].item() == pytest.approx(0, abs=1e-6)
 
@@ -138,7 +158,7 @@ def test_images_of_absent_cameras_are_left_out():
 
 
 def test_learning_from_images_alone_reaches_the_features_and_nothing_else():
-    model = tiny.model(dense_head=DenseHead(tiny.CONFIG), learns="images")
+    model = tiny.model(dense_head=TokenHead(tiny.CONFIG), learns="images")
     memory = model.detector.fresh_memory(2)
     losses, after = model([tiny.frame()], memory, [tiny.truths(2, 1)])
     assert after is memory
@@ -150,12 +170,12 @@ def test_learning_from_images_alone_reaches_the_features_and_nothing_else():
 
 
 def test_weights_of_the_dense_head_travel_in_checkpoints_and_detectors_do_without(tmp_path):
-    model = tiny.model(dense_head=DenseHead(tiny.CONFIG))
+    model = tiny.model(dense_head=TokenHead(tiny.CONFIG))
     state = {key: value for key, value in model.native_state().items() if not key.endswith("num_batches_tracked")}
     save_checkpoint(Checkpoint(tiny.CONFIG, state, "Apache-2.0", "a test"), tmp_path / "model.safetensors")
     read = load_checkpoint(tmp_path / "model.safetensors")
-    assert "dense_head.cls.weight" in read.state
-    other = tiny.model(seed=1, dense_head=DenseHead(tiny.CONFIG))
+    assert "dense_head.classes.weight" in read.state
+    other = tiny.model(seed=1, dense_head=TokenHead(tiny.CONFIG))
     other.load_native_state(read.state)
-    torch.testing.assert_close(other.dense_head.cls.weight, model.dense_head.cls.weight)
+    torch.testing.assert_close(other.dense_head.classes.weight, model.dense_head.classes.weight)
     read.detector().step(tiny.frame(), model.detector.fresh_memory(2))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from streampetr_core.frame import Frame
+from streampetr_core.proposals import TokenHead
 from tests.training import tiny
 from training.losses.config import LossConfig
 from training.losses.criterion import total_loss
 from training.losses.denoising import make_denoising
-from training.losses.dense_head import DenseHead
 from training.losses.guidance import guidance_losses, tokens_of_objects
 from training.truth import Truth
 
@@ -116,7 +116,7 @@ def test_descending_the_loss_turns_attention_to_the_object():
 
 
 def test_training_has_the_loss_by_layer_also_where_there_is_no_box():
-    model = tiny.model(CONFIG, dense_head=DenseHead(tiny.CONFIG))
+    model = tiny.model(CONFIG, dense_head=TokenHead(tiny.CONFIG))
     names = {"frame_0_look_loss", "frame_0_d0.look_loss"}
     losses, memory = model([tiny.frame()], model.detector.fresh_memory(2), [tiny.truths(3, 1)])
     assert names <= losses.keys() and all(losses[name] > 0 for name in names)

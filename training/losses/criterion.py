@@ -17,7 +17,7 @@ from training.losses.aux_head import AuxPredictions
 from training.losses.aux_losses import aux_losses, match_images
 from training.losses.config import LossConfig
 from training.losses.denoising import Denoising, denoising_losses
-from training.losses.dense_head import DensePredictions, dense_losses, dense_truth
+from training.losses.dense_head import TokenOutputs, dense_losses, dense_truth
 from training.losses.detection import detection_losses, match_detections
 from training.losses.matching import Matches
 from training.truth import CameraTruth, Truth
@@ -37,7 +37,7 @@ class Outputs:
     detections: Predictions  # of the learned and propagated queries
     denoised: Predictions  # of the denoising queries, if any
     auxiliary: AuxPredictions | None  # of the images of cameras that are present, sample by sample; None: no such head
-    dense: DensePredictions | None = None  # the same
+    dense: TokenOutputs | None = None  # the same
     guidance: Mapping[str, Tensor] = field(default_factory=dict)  # losses of where the decoder looks
 
 
@@ -66,7 +66,7 @@ def frame_losses(
 
 def image_losses(
     auxiliary: AuxPredictions | None,
-    dense: DensePredictions | None,
+    dense: TokenOutputs | None,
     frame: Frame,
     truths: Sequence[Truth],
     reduce_mean: ReduceMean = alone,
@@ -85,7 +85,7 @@ def _matched_images(auxiliary: AuxPredictions | None, frame: Frame, truths: Sequ
 
 def _image_losses(
     auxiliary: AuxPredictions | None,
-    dense: DensePredictions | None,
+    dense: TokenOutputs | None,
     frame: Frame,
     truths: Sequence[Truth],
     matches: Matches | None,

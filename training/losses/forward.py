@@ -13,12 +13,14 @@ from streampetr_core.detector import Detector
 from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
+from streampetr_core.position import invert_projections
+from streampetr_core.proposals import Proposals, TokenHead
 from training.freezing import freeze, freeze_behind_features, keep_statistics
 from training.losses.aux_head import AuxHead
 from training.losses.config import LossConfig
 from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
 from training.losses.denoising import Denoising, make_denoising
-from training.losses.dense_head import DenseHead
+from training.losses.dense_head import TokenOutputs
 from training.losses.guidance import guidance_losses
 from training.truth import Truth
 
@@ -38,7 +40,7 @@ class TrainingModel(nn.Module):
         config: LossConfig,
         reduce_mean: ReduceMean = alone,
         learns_batch_norm: bool = False,
-        dense_head: DenseHead | None = None,
+        dense_head: TokenHead | None = None,
         learns: str = "all",
     ) -> None:
         super().__init__()
@@ -53,8 +55,6 @@ class TrainingModel(nn.Module):
             freeze(detector)
         if learns == "images":
             freeze_behind_features(detector)
-            if dense_head is not None:
-                dense_head.boxes.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
@@ -95,7 +95,8 @@ class TrainingModel(nn.Module):
         features_BNChw = self.detector.encode(frame.images_BN3HW)
         with torch.autocast(features_BNChw.device.type, enabled=False):
             features_IChw = _of_present(features_BNChw.float(), frame.present_BN)
-            auxiliary, dense = (head and head(features_IChw) for head in (self.aux_head, self.dense_head))
+            auxiliary = self.aux_head and self.aux_head(features_IChw)
+            dense = _token_outputs(self.detector, self.dense_head, features_BNChw.float(), frame)
             return image_losses(auxiliary, dense, frame, truth, self.reduce_mean)
 
     @torch.no_grad()
@@ -123,7 +124,7 @@ def run_frame(
     frame: Frame,
     memory: Memory,
     denoising: Denoising | None,
-    dense_head: DenseHead | None = None,
+    dense_head: TokenHead | None = None,
     config: LossConfig | None = None,
 ) -> tuple[Outputs, Memory]:
     """Run one frame as `Detector.step` does, with denoising queries in front and the heads of training beside.
@@ -137,22 +138,38 @@ def run_frame(
         memory = detector.carry(frame, memory)
         reference_BD3 = None if denoising is None else denoising.reference_BD3
         allowed = None if denoising is None else denoising.allowed
-        queries = detector.temporal(memory, reference_BD3)
+        proposals = detector.propose(features_BNChw, frame)
+        queries = detector.temporal(memory, reference_BD3, proposals)
         hidden_LBQC = detector.decode(features_BNChw, geometry, queries, frame.present_BN, allowed)
         predictions = detector.heads(hidden_LBQC, queries.reference_BQ3)
         num_noisy = 0 if denoising is None else reference_BD3.shape[1]
         detections = _rows(predictions, slice(num_noisy, None))
         memory = detector.update(detections, memory)
         features_IChw = _of_present(features_BNChw, frame.present_BN)
-        auxiliary, dense, guidance = aux_head and aux_head(features_IChw), None, {}
-        if dense_head is not None:
+        auxiliary, guidance = aux_head and aux_head(features_IChw), {}
+        dense = _token_outputs(detector, dense_head, features_BNChw, frame, proposals)
+        if config is not None and config.guidance_weight:
             tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
-            tokens_BNtC = tokens_BTC.unflatten(1, (features_BNChw.shape[1], -1))
-            dense = dense_head(features_IChw, _of_present(tokens_BNtC, frame.present_BN))
-            if config is not None and config.guidance_weight:
-                keys_BTC = tokens_BTC + token_position_BTC
-                guidance = guidance_losses(detector, keys_BTC, queries, frame, denoising, config)
+            guidance = guidance_losses(detector, tokens_BTC + token_position_BTC, queries, frame, denoising, config)
     return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense, guidance), memory
+
+
+def _token_outputs(
+    detector: Detector,
+    dense_head: TokenHead | None,
+    features_BNChw: Tensor,
+    frame: Frame,
+    proposals: Proposals | None = None,
+) -> TokenOutputs | None:
+    """Return what image tokens say of objects: by the head of the proposals, else by that of training, else None."""
+    if proposals is not None:
+        claims = proposals.claims
+    else:
+        head = dense_head if detector.proposals is None else detector.proposals.head
+        if head is None:
+            return None
+        claims = head(features_BNChw, invert_projections(frame.img_P_ref_BN44))
+    return TokenOutputs.of_present(claims, frame, detector.config.feature_stride)
 
 
 def _of_present(features_BNChw: Tensor, present_BN: Tensor | None) -> Tensor:

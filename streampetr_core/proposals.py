@@ -1,0 +1,179 @@
+"""Proposals: queries that begin where the images already show an object.
+
+A learned query must find its object in all images. Where training has few samples, or the network few layers, it helps
+to begin at an object: every image token says which class it sees, how far away and how large, and the best of them
+become queries at that place in ref (two-stage DETR, arXiv 2010.04159, section 4; from images to 3D as in Far3D,
+arXiv 2308.09616). The published models have none.
+
+B batch, N cameras, T image tokens (camera by camera, row by row), P proposals, S classes, C channels, h and w feature
+map size.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streampetr_core.config import ModelConfig
+
+# What a token says of its object: log depth, offset from the token to the projected centre in cells (x, y), log
+# length, width and height, and the heading against the token's viewing ray (see `ray_axes`).
+VALUES = {"depth": 1, "centre": 2, "size": 3, "heading": 2}
+_RAY_VALUES = 7  # direction and origin of a token's ray in ref, and the angle that the token covers
+_ORIGIN_UNIT, _ANGLE_UNIT = 2.0, 0.1  # metres, radians: about what cameras of cars have
+_FIRST_DEPTH = 15.0  # metres; what an untrained head says
+_CLASS_PRIOR = 0.01
+_LOG_DEPTHS = (math.log(0.5), math.log(100.0))
+_CENTRE_WIDTH = 0.7  # cells; how fast a token's score falls with the distance to the centre that it points to
+_BESIDE = 0.2  # what the score of a token counts that has a better one next to it
+
+
+@dataclass(frozen=True)
+class TokenClaims:
+    """What every image token says about the object that it sees; see `VALUES` for the order of `values_BT8`."""
+
+    class_logits_BTS: Tensor
+    values_BT8: Tensor
+    hidden_BTC: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """P queries at objects that image tokens see; `claims` are those of all tokens, for training."""
+
+    content_BPC: Tensor
+    reference_BP3: Tensor  # normalised to the detection range
+    claims: TokenClaims
+
+
+class TokenHead(nn.Module):
+    """Lets every token say what it sees; it knows its ray, so that it can tell depth from where things stand."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.stride = config.feature_stride
+        self.content = nn.Linear(channels, channels)
+        self.ray = nn.Sequential(nn.Linear(_RAY_VALUES, channels), nn.ReLU(), nn.Linear(channels, channels))
+        self.norm = nn.LayerNorm(channels)
+        self.hidden = nn.Linear(channels, channels)
+        self.classes = nn.Linear(channels, len(config.class_names))
+        self.values = nn.Linear(channels, sum(VALUES.values()))
+        nn.init.constant_(self.classes.bias, -math.log((1 - _CLASS_PRIOR) / _CLASS_PRIOR))
+        with torch.no_grad():
+            self.values.bias[0] = math.log(_FIRST_DEPTH)
+
+    def forward(self, features_BNChw: Tensor, ref_P_img_BN44: Tensor) -> TokenClaims:
+        """Return the claims of all tokens; `ref_P_img` are the inverses of the projections of the network's input."""
+        height, width = features_BNChw.shape[-2:]
+        features_BTC = features_BNChw.flatten(3).transpose(2, 3).flatten(1, 2)
+        rays_BT7 = _ray_values(ref_P_img_BN44, self.stride, height, width)
+        hidden_BTC = F.relu(self.norm(self.content(features_BTC) + self.ray(rays_BT7)))
+        hidden_BTC = F.relu(self.hidden(hidden_BTC))
+        return TokenClaims(self.classes(hidden_BTC), self.values(hidden_BTC), hidden_BTC)
+
+
+class ProposalBuilder(nn.Module):
+    """Turns the tokens that are surest of an object into queries at its place."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_proposals = config.num_proposals
+        self.head = TokenHead(config)
+        said = len(config.class_names) + len(_CODE)
+        self.content = nn.Linear(config.channels + said, config.channels)
+        low, high = torch.tensor(config.detection_range).chunk(2)
+        self.register_buffer("range_low_3", low, persistent=False)
+        self.register_buffer("range_size_3", high - low, persistent=False)
+
+    def forward(self, features_BNChw: Tensor, ref_P_img_BN44: Tensor, present_BN: Tensor | None = None) -> Proposals:
+        """Return the P best proposals of all cameras; those that are not present have none."""
+        height, width = features_BNChw.shape[-2:]
+        claims = self.head(features_BNChw, ref_P_img_BN44)
+        scores_BNhw = token_scores(claims, height, width)
+        if present_BN is not None:
+            scores_BNhw = torch.where(present_BN[..., None, None], scores_BNhw, -1.0)
+        best_BP = scores_BNhw.flatten(1).topk(self.num_proposals, dim=1).indices
+        boxes_BT8 = claimed_boxes(claims.values_BT8, ref_P_img_BN44, self.head.stride, height, width)
+        boxes_BP8, logits_BPS, hidden_BPC = (
+            _rows(x, best_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC)
+        )
+        said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
+        reference_BP3 = (boxes_BP8[..., :3].detach() - self.range_low_3) / self.range_size_3
+        return Proposals(self.content(said_BPc), reference_BP3.clamp(0.0, 1.0), claims)
+
+
+_CODE = ("log length", "log width", "log height", "sin yaw", "cos yaw")  # what a claimed box has beside its centre
+
+
+def token_scores(claims: TokenClaims, height: int, width: int) -> Tensor:
+    """Return how good a proposal each token is, (B, N, h, w), in [0, 1].
+
+    All tokens that an object covers name its class. The one at its centre is wanted once, so a token counts the less
+    the farther the centre is that it points to, and the less where a neighbour counts more.
+    """
+    away_BT = claims.values_BT8[..., 1:3].norm(dim=-1)
+    scores_BT = claims.class_logits_BTS.sigmoid().amax(dim=-1) * torch.exp(-0.5 * (away_BT / _CENTRE_WIDTH) ** 2)
+    scores_Mhw = scores_BT.unflatten(1, (-1, height, width)).flatten(0, 1)
+    is_best_Mhw = scores_Mhw >= F.max_pool2d(scores_Mhw[:, None], 3, stride=1, padding=1)[:, 0]
+    scores_Mhw = torch.where(is_best_Mhw, scores_Mhw, _BESIDE * scores_Mhw)
+    return scores_Mhw.unflatten(0, (len(scores_BT), -1))
+
+
+def claimed_boxes(values_BT8: Tensor, ref_P_img_BN44: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """Return the boxes in ref that tokens speak of: centre x, y, z, log length, width, height, sine, cosine of yaw."""
+    log_depth, offset, log_size, heading = values_BT8.split(list(VALUES.values()), dim=-1)
+    cells_T2 = token_centres(stride, height, width, values_BT8)
+    num_cameras = ref_P_img_BN44.shape[1]
+    pixels_BT2 = cells_T2.repeat(num_cameras, 1) + offset * stride
+    depth_BT1 = log_depth.clamp(*_LOG_DEPTHS).exp()
+    points_BNt3 = (F.pad(pixels_BT2, (0, 1), value=1.0) * depth_BT1).unflatten(1, (num_cameras, -1))
+    centres_BNt3 = points_BNt3 @ ref_P_img_BN44[..., :3, :3].transpose(-1, -2) + ref_P_img_BN44[:, :, None, :3, 3]
+    sideways_BT2, forward_BT2 = ray_axes(ref_P_img_BN44, stride, height, width)
+    heading_BT2 = F.normalize(heading[..., :1] * sideways_BT2 + heading[..., 1:] * forward_BT2, dim=-1)
+    return torch.cat([centres_BNt3.flatten(1, 2), log_size, heading_BT2.flip(-1)], dim=-1)
+
+
+def ray_axes(ref_P_img_BN44: Tensor, stride: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return two axes of every token in the ground plane of ref, (B, T, 2) each and of length 1.
+
+    The second is the one that the token looks along, the first goes from there along the image's x: a mirrored image
+    shows mirrored headings.
+    """
+    directions_BT3 = _ray_directions(ref_P_img_BN44, stride, height, width)
+    forward_BT2 = F.normalize(directions_BT3[..., :2], dim=-1)
+    right_BT2 = torch.stack([forward_BT2[..., 1], -forward_BT2[..., 0]], dim=-1)
+    image_x_BN2 = ref_P_img_BN44[..., :2, 0]
+    along_BT = (right_BT2.unflatten(1, (image_x_BN2.shape[1], -1)) * image_x_BN2[:, :, None]).sum(dim=-1).flatten(1)
+    return torch.where(along_BT[..., None] < 0, -right_BT2, right_BT2), forward_BT2
+
+
+def token_centres(stride: int, height: int, width: int, like: Tensor) -> Tensor:
+    """Return the pixels (h w, 2) of the centres of a camera's tokens, row by row, with type and device of `like`."""
+    v, u = (torch.arange(length, device=like.device, dtype=like.dtype) for length in (height, width))
+    rows, columns = torch.meshgrid(v, u, indexing="ij")
+    return ((torch.stack([columns, rows], dim=-1) + 0.5) * stride).flatten(0, 1)
+
+
+def _ray_directions(ref_P_img_BN44: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """Return what a metre of depth moves along each token's ray, (B, T, 3) in ref."""
+    pixels_T3 = F.pad(token_centres(stride, height, width, ref_P_img_BN44), (0, 1), value=1.0)
+    return (pixels_T3 @ ref_P_img_BN44[..., :3, :3].transpose(-1, -2)).flatten(1, 2)
+
+
+def _ray_values(ref_P_img_BN44: Tensor, stride: int, height: int, width: int) -> Tensor:
+    directions_BT3 = _ray_directions(ref_P_img_BN44, stride, height, width)
+    origin_BN3 = ref_P_img_BN44[..., :3, 3] / _ORIGIN_UNIT
+    angle_BN1 = stride * ref_P_img_BN44[..., :3, 0].norm(dim=-1, keepdim=True) / _ANGLE_UNIT
+    of_camera_BN4 = torch.cat([origin_BN3, angle_BN1], dim=-1)
+    of_camera_BT4 = of_camera_BN4[:, :, None].expand(-1, -1, height * width, -1).flatten(1, 2)
+    return torch.cat([directions_BT3, of_camera_BT4], dim=-1)
+
+
+def _rows(x_BTC: Tensor, index_BP: Tensor) -> Tensor:
+    """Return rows of every batch element; by `index_select`, since OpenVINO's reader rejects what `gather` becomes."""
+    batch, length = x_BTC.shape[:2]
+    first_B1 = torch.arange(batch, device=index_BP.device)[:, None] * length
+    return x_BTC.flatten(0, 1).index_select(0, (index_BP + first_B1).flatten()).unflatten(0, index_BP.shape)
