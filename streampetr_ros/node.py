@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -37,8 +36,8 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.runtime import Runtime, RuntimeOptions, open_runtime
 from streampetr_core.tracking import TrackerConfig
 from streampetr_ros.arrival_clock import ArrivalClock
-from streampetr_ros.calibration import CameraModel
-from streampetr_ros.diagnosis import BAD_INFO, NO_INFO, Monitor
+from streampetr_ros.assembly import Assembler
+from streampetr_ros.diagnosis import Monitor
 from streampetr_ros.diagnostics import Diagnostics, Watched
 from streampetr_ros.guard import INTERNAL, Guard, describe
 from streampetr_ros.intake import Calibrations, ThrottledLog, stamp_ns
@@ -46,7 +45,7 @@ from streampetr_ros.latency import Latencies
 from streampetr_ros.mounts import Mounts
 from streampetr_ros.outputs import Outputs
 from streampetr_ros.parameters import Parameters, declare_parameters, is_dynamic, read_parameters
-from streampetr_ros.perception import Lens, Perceived, Perception, PreparedView, ResetPolicy, Snapshot
+from streampetr_ros.perception import Perceived, Perception, ResetPolicy
 from streampetr_ros.preparation import PendingImage, Preparation
 from streampetr_ros.publishers import Listening
 from streampetr_ros.reference_times import ReferenceTimes
@@ -58,9 +57,7 @@ from streampetr_ros.worker import Worker
 _NANOSECONDS = 1_000_000_000
 _POLL_SECONDS = 0.02  # how often sets that miss an image are looked at
 _PATIENT_SECONDS = 5.0  # how long they wait where every image of a bag counts
-_RETRY_SECONDS = 0.01  # between two looks for a transform that is not there yet
 _SIGNAL_SECONDS = 0.2  # how long a signal may wait for an idle node
-_REFERENCE_REACH_NS = 60_000_000  # between the newest exposure of a set and its reference time
 _QUEUE_LATEST, _QUEUE_ALL = 10, 1000
 _INACTIVE = "not active", "the model is loaded, nothing is subscribed to", "activate the node"
 BAD_STAMP, BAD_TRANSFORM = "unusable stamps", "unusable transforms"
@@ -178,6 +175,18 @@ class StreampetrNode(LifecycleNode):
             self._perception.encode if self._encodes_ahead else None,
             on_ready=self._worker.nudge,
             on_decoded=lambda seconds: self.latencies.note(time.monotonic(), decode=seconds),
+        )
+        self._assembler = Assembler(
+            values,
+            self.preparation,
+            self._calibrations,
+            self._monitor,
+            self._transforms,
+            self._mounts,
+            self._reference_times,
+            wait=self._worker.wait,
+            problem=self._problem,
+            inform=self.get_logger().info,
         )
         self._poll_timer = self.create_timer(_POLL_SECONDS, self._guard.safe(self._on_poll, "timer"), clock=steady)
         self._subscribe(self._image_topics, info_topics)
@@ -354,18 +363,19 @@ class StreampetrNode(LifecycleNode):
         """Turn one set into published detections; whatever goes wrong is said, and the node lives on."""
         began, is_used = time.monotonic(), False
         try:
-            models = self._prepare(image_set)  # first, since transforms often come a little later
-            reference_ns = self._reference_time(image_set.newest_stamp)
-            snapshot, base_T_ref = self._snapshot(image_set, models, reference_ns)
-            perceived = self._perception.process(snapshot)
+            assembled = self._assembler.assemble(image_set)
+            perceived = self._perception.process(assembled.snapshot)
             if perceived.reset_reason:
                 self.get_logger().info(f"memory starts anew: {perceived.reset_reason}; and so do all tracks")
             threshold, found = self.get_parameter("score_threshold").value, time.monotonic()
-            self._outputs.publish(reference_ns, perceived, base_T_ref, snapshot.world_T_ref, threshold)
+            world_T_ref = assembled.snapshot.world_T_ref
+            self._outputs.publish(assembled.reference_ns, perceived, assembled.base_T_ref, world_T_ref, threshold)
             is_used, now = True, time.monotonic()
             best = max(perceived.detections.scores_D.tolist(), default=0.0)
             self._monitor.set_published(now - began, best, threshold, now)
-            self._note_latencies(image_set, perceived, began, publish=now - found, age=self._age(reference_ns))
+            self._note_latencies(
+                image_set, perceived, began, publish=now - found, age=self._age(assembled.reference_ns)
+            )
         except StreampetrError as error:
             self._monitor.set_dropped("unusable", time.monotonic())
             self._problem(f"set dropped: {error}")
@@ -383,79 +393,6 @@ class StreampetrNode(LifecycleNode):
             step=perceived.step_seconds,
             **others,
         )
-
-    def _reference_time(self, newest_ns: int) -> int:
-        """Return the instant to which a set with this newest exposure belongs."""
-        if not self._settings.reference_topic:
-            return newest_ns
-        deadline = time.monotonic() + self._settings.transform_wait
-        while not self._reference_times.reaches(newest_ns) and time.monotonic() < deadline:
-            if self._worker.wait(_RETRY_SECONDS):
-                break
-        reference_ns = self._reference_times.nearest(newest_ns, _REFERENCE_REACH_NS)
-        if reference_ns is None:
-            self._problem(f"{self._settings.reference_topic}: no stamp near a set; its newest exposure stands in")
-        return newest_ns if reference_ns is None else reference_ns
-
-    def _prepare(self, image_set: ImageSet) -> dict[str, CameraModel]:
-        """Make the images of a set ready for the network; return the calibrations of those that are usable."""
-        for camera, image in image_set.images.items():  # all at once, so that all threads have work
-            with suppress(StreampetrError):  # which is said below
-                self.preparation.begin(image, self._calibrations.model(camera))
-        models = {}
-        for camera, image in image_set.images.items():
-            try:
-                with self._monitor.watching(NO_INFO if camera in self._calibrations.missing() else BAD_INFO, camera):
-                    model = self._calibrations.model(camera)
-                with self._monitor.watching("unusable images", camera):
-                    self.preparation.finish(image, model)
-                models[camera] = model
-            except StreampetrError as error:
-                self._problem(str(error))
-        return models
-
-    def _snapshot(
-        self, image_set: ImageSet, models: dict[str, CameraModel], reference_ns: int
-    ) -> tuple[Snapshot, NDArray]:
-        """Look up the geometry of a set; also return `base_T_ref`."""
-        views = {camera: self._calibrations.lens(camera) for camera in self._settings.cameras}
-        deadline = time.monotonic() + self._settings.transform_wait
-        for camera, model in models.items():
-            try:
-                views[camera] = self._view(camera, image_set, model, reference_ns, deadline)
-            except StreampetrError as error:
-                self._problem(str(error))
-        usable = sum(isinstance(view, PreparedView) for view in views.values())
-        needed = self._settings.smallest_set
-        if usable < needed:
-            absent = ", ".join(camera for camera, view in views.items() if not isinstance(view, PreparedView))
-            raise StreampetrError(f"{usable} of {needed} cameras usable, without {absent}; the reasons were given")
-        with self._monitor.watching("no transform"):
-            world_T_ref = self._retry(deadline, self._transforms.world_T_ref, reference_ns)
-            base_T_ref = self._retry(deadline, self._transforms.base_T_ref, reference_ns)
-        return Snapshot(reference_ns / _NANOSECONDS, list(views.values()), world_T_ref), base_T_ref
-
-    def _view(
-        self, camera: str, image_set: ImageSet, model: CameraModel, reference_ns: int, deadline: float
-    ) -> PreparedView:
-        image, times = image_set.images[camera], (image_set.stamps[camera], reference_ns)
-        frame = image.message.header.frame_id
-        with self._monitor.watching("no transform", camera):
-            cam_T_ref = self._retry(deadline, self._transforms.cam_T_ref, frame, *times)
-        moved = self._mounts.change(frame)
-        if moved:
-            self.get_logger().info(f"{moved}; in use from this set on")
-        lens = Lens(model.width, model.height, model.K)
-        return PreparedView(lens, cam_T_ref, image.pixels.result(), image.features_1Chw)
-
-    def _retry(self, deadline: float, lookup: Callable[..., NDArray], *args: Any) -> NDArray:
-        """Look a transform up until it is there or the set is too old to wait for it."""
-        while True:
-            try:
-                return lookup(*args)
-            except StreampetrError:
-                if time.monotonic() > deadline or self._worker.wait(_RETRY_SECONDS):
-                    raise
 
 
 def _listed(counts: Counter[str]) -> str:
