@@ -19,12 +19,15 @@ from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.config import ModelConfig, config_from_dict, find_config, load_config, read_with_bases
 from streampetr_core.convert import NUSCENES_LICENCE
 from streampetr_core.errors import StreampetrError
+from streampetr_core.preprocess import plan_resize
+from training.data.augment import PUBLISHED_SIZE
 from training.data.dataset import DataConfig
 from training.losses.config import LossConfig
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_NORMS = ("stored", "learned")
 LEARNING_PARTS = ("all", "images")
+_SCALE_REACH = 1.3  # by how much test images may lie outside of what training sees
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ class Recipe:
                 raise StreampetrError(f"recipe '{self.name}': training.{key} must be {' or '.join(choices)}")
         if self.training.learns == "images" and not (self.training.aux_head or self.training.dense_head):
             raise StreampetrError(f"recipe '{self.name}': training.learns images needs aux_head or dense_head")
+        if self.model.num_proposals and not self.training.dense_head:
+            raise StreampetrError(
+                f"recipe '{self.name}': the proposals of its model learn by training.dense_head; set it to true"
+            )
+        self._check_scale()
         if not 1 <= self.training.learned_frames <= self.samples.window:
             raise StreampetrError(f"recipe '{self.name}': training.learned_frames must be 1 to samples.window")
         if self.data.synthetic and self.samples.window > 1:
@@ -125,6 +133,17 @@ class Recipe:
             for key in ("epochs", "global_batch", "max_per_rank_batch", "log_every_steps", "save_every_epochs"):
                 if getattr(section, key, 1) < 1:
                     raise StreampetrError(f"recipe '{self.name}': {key} must be 1 or more")
+
+    def _check_scale(self) -> None:
+        """Raise StreampetrError where training would see images much larger or smaller than tests do."""
+        low, high = self.samples.augmentation.scale_limits
+        tested = plan_resize(*PUBLISHED_SIZE, self.model).scale
+        if not low / _SCALE_REACH <= tested <= high * _SCALE_REACH:
+            raise StreampetrError(
+                f"recipe '{self.name}': samples.augmentation.scale_limits {low:g} to {high:g} are of models of another "
+                f"input size; model '{self.model.name}' sees images of 1600x900 at {tested:.3g} in tests, so choose "
+                f"limits around it, such as [{0.87 * tested:.3g}, {1.25 * tested:.3g}]"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `recipe_from_dict` turns into an equal recipe."""

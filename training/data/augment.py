@@ -13,7 +13,7 @@ from streampetr_core.geometry import Array
 from streampetr_core.preprocess import ResizeCrop, plan_resize
 from training.data.infos import Objects2D
 
-_PUBLISHED_SIZE = (1600, 900)
+PUBLISHED_SIZE = (1600, 900)
 _MIN_SIZE_2D = 2.0  # pixels
 
 
@@ -108,7 +108,7 @@ def _draw_image(
 
 def _relative_scale(width: int, height: int, model: ModelConfig) -> float:
     """Return by how much more images of this size must be scaled than those of the published size; 1 for those."""
-    return plan_resize(width, height, model).scale / plan_resize(*_PUBLISHED_SIZE, model).scale
+    return plan_resize(width, height, model).scale / plan_resize(*PUBLISHED_SIZE, model).scale
 
 
 def augment_boxes(boxes_G9: Array, scene: SceneAugmentation) -> Array:
