@@ -14,6 +14,12 @@ def freeze(detector: Detector) -> None:
                 module.requires_grad_(False)
 
 
+def freeze_features(detector: Detector) -> None:
+    """Stop the gradients of backbone and neck; their batch norms keep their statistics too."""
+    for part in (detector.backbone, detector.neck):
+        part.requires_grad_(False)
+
+
 def freeze_behind_features(detector: Detector) -> None:
     """Stop the gradients of everything but backbone, neck, and the head that lets image tokens say what they see."""
     for name, part in detector.named_children():

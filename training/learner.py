@@ -93,6 +93,7 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
         learns_batch_norm=options.batch_norm == "learned",
         dense_head=dense_head,
         learns=options.learns,
+        images_per_sample=options.images_per_sample,
     )
     if options.initial_checkpoint:
         given = load_checkpoint(options.initial_checkpoint)

@@ -19,15 +19,12 @@ from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.config import ModelConfig, config_from_dict, find_config, load_config, read_with_bases
 from streampetr_core.convert import NUSCENES_LICENCE
 from streampetr_core.errors import StreampetrError
-from streampetr_core.preprocess import plan_resize
-from training.data.augment import PUBLISHED_SIZE
 from training.data.dataset import DataConfig
 from training.losses.config import LossConfig
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_NORMS = ("stored", "learned")
-LEARNING_PARTS = ("all", "images")
-_SCALE_REACH = 1.3  # by how much test images may lie outside of what training sees
+LEARNING_PARTS = ("all", "images", "decoder")
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ class TrainingConfig:
     initial_checkpoint: str = ""  # a native file of the whole model to start from
     aux_head: bool = True
     dense_head: bool = False  # every image token tells class, depth, size and heading of what it sees
-    learns: str = "all"  # 'images': backbone and neck alone, by the two heads above
+    learns: str = "all"  # 'images': backbone and neck alone, by the two heads above; 'decoder': all but these
+    images_per_sample: int = 0  # with learns 'images': so many of a sample's, mostly those that show much; 0: all
     learned_frames: int = 1  # so many last frames of a window are learned from
     batch_norm: str = "stored"  # 'learned': statistics, scales and shifts learn too, over all ranks
     activation_checkpointing: bool = False
@@ -119,7 +117,8 @@ class Recipe:
             raise StreampetrError(
                 f"recipe '{self.name}': the proposals of its model learn by training.dense_head; set it to true"
             )
-        self._check_scale()
+        if self.training.images_per_sample and self.training.learns != "images":
+            raise StreampetrError(f"recipe '{self.name}': training.images_per_sample needs training.learns images")
         if not 1 <= self.training.learned_frames <= self.samples.window:
             raise StreampetrError(f"recipe '{self.name}': training.learned_frames must be 1 to samples.window")
         if self.data.synthetic and self.samples.window > 1:
@@ -133,17 +132,6 @@ class Recipe:
             for key in ("epochs", "global_batch", "max_per_rank_batch", "log_every_steps", "save_every_epochs"):
                 if getattr(section, key, 1) < 1:
                     raise StreampetrError(f"recipe '{self.name}': {key} must be 1 or more")
-
-    def _check_scale(self) -> None:
-        """Raise StreampetrError where training would see images much larger or smaller than tests do."""
-        low, high = self.samples.augmentation.scale_limits
-        tested = plan_resize(*PUBLISHED_SIZE, self.model).scale
-        if not low / _SCALE_REACH <= tested <= high * _SCALE_REACH:
-            raise StreampetrError(
-                f"recipe '{self.name}': samples.augmentation.scale_limits {low:g} to {high:g} are of models of another "
-                f"input size; model '{self.model.name}' sees images of 1600x900 at {tested:.3g} in tests, so choose "
-                f"limits around it, such as [{0.87 * tested:.3g}, {1.25 * tested:.3g}]"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `recipe_from_dict` turns into an equal recipe."""

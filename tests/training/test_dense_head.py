@@ -13,6 +13,7 @@ from streampetr_core.proposals import TokenHead, claimed_boxes
 from tests.training import tiny
 from training.losses.criterion import total_loss
 from training.losses.dense_head import TokenOutputs, dense_losses, dense_truth
+from training.losses.forward import choose_images
 from training.truth import Truth
 
 STRIDE, FOCAL = 16, 48.0
@@ -167,6 +168,37 @@ def test_learning_from_images_alone_reaches_the_features_and_nothing_else():
     reached = {name.split(".")[0:2][1 if name.startswith("detector.") else 0] for name in tiny.gradients(model)}
     assert reached == {"backbone", "neck", "aux_head", "dense_head"}
     assert all(gradient is not None for gradient in tiny.gradients(model).values())
+
+
+def test_images_that_show_much_are_chosen_first_and_absent_ones_never():
+    empty, full = tiny.camera_truth(0), tiny.camera_truth(50)
+    truths = [Truth(torch.zeros(0, 9), torch.zeros(0, dtype=torch.int64), (empty, full, empty, full))] * 40
+    chosen = choose_images(tiny.frame(40, cameras=4), truths, 2).present_BN
+    assert (chosen.sum(dim=1) == 2).all()
+    assert chosen[:, [1, 3]].float().mean() > 0.9
+    present = torch.tensor([[True, True, False, False]]).repeat(40, 1)
+    chosen = choose_images(tiny.frame(40, cameras=4, present_BN=present), truths, 2).present_BN
+    assert torch.equal(chosen, present)
+
+
+def test_only_the_chosen_images_are_encoded_and_learned_from():
+    model = tiny.model(dense_head=TokenHead(tiny.CONFIG), learns="images", images_per_sample=1)
+    encoded = []
+    model.detector.backbone.register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
+    frame, truths = tiny.frame(), [tiny.truth(4, seed=seed) for seed in range(2)]
+    losses, _ = model([frame], model.detector.fresh_memory(2), [truths])
+    assert encoded == [2]  # one of three images of each of two samples
+    total_loss(losses).backward()
+
+
+def test_a_decoder_that_learns_alone_leaves_the_features_as_they_are():
+    model = tiny.model(learns="decoder", learns_batch_norm=True)
+    before = {name: value.clone() for name, value in model.detector.backbone.state_dict().items()}
+    losses, _ = model([tiny.frame()], model.detector.fresh_memory(2), [tiny.truths(2, 1)])
+    total_loss(losses).backward()
+    reached = {name.split(".")[1] for name in tiny.gradients(model) if name.startswith("detector.")}
+    assert reached == {"position", "queries", "decoder", "heads"}
+    assert all(torch.equal(value, before[name]) for name, value in model.detector.backbone.state_dict().items())
 
 
 def test_weights_of_the_dense_head_travel_in_checkpoints_and_detectors_do_without(tmp_path):

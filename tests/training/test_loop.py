@@ -65,6 +65,12 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, 
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_images_of_another_scale_than_in_tests_are_refused(tiny_root, tmp_path):
+    recipe = tiny_set.recipe(tiny_root, samples={"augmentation": {"scale_limits": [0.44, 0.5]}})
+    with pytest.raises(StreampetrError, match="scale_limits 0.44 to 0.5 .* sees images of 1600x900 at 0.04 in tests"):
+        run(recipe, tmp_path / "run")
+
+
 def test_a_run_whose_time_is_up_can_go_on(tiny_root, tmp_path):
     recipe = tiny_set.recipe(tiny_root)
     assert len(run(recipe, tmp_path / "run", hours=0.0)) == 1

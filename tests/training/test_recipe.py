@@ -118,15 +118,6 @@ def test_unknown_recipes_and_changes_are_named(write):
         load_recipe(write(GOOD), ["epochs"])
 
 
-def test_images_of_another_scale_than_in_tests_are_refused():
-    with pytest.raises(
-        StreampetrError, match=r"scale_limits 0.44 to 0.44 .* 'small_352_256q' sees .* at 0.22 in tests"
-    ):
-        load_recipe("synthetic_demo", ["samples.augmentation.scale_limits=[0.44, 0.44]"])
-    with pytest.raises(StreampetrError, match=r"at 0.44 in tests, so choose limits around it"):
-        load_recipe("r50_704_428q_nui_24e", ["samples.augmentation.scale_limits=[0.1, 0.2]"])
-
-
 def test_proposals_that_would_learn_nothing_are_refused():
     with pytest.raises(StreampetrError, match="proposals of its model learn by training.dense_head; set it to true"):
         load_recipe("synthetic_demo", ["training.dense_head=false"])

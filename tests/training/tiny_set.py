@@ -55,7 +55,7 @@ def values(root: Path, **sections: dict) -> dict:
         "name": "tiny",
         "model": MODEL,
         "data": {"dataroot": str(root), "train_infos": "train.npz", "val_infos": "val.npz", "workers": 0},
-        "samples": {"sequence_pieces": 1},
+        "samples": {"sequence_pieces": 1, "augmentation": {"scale_limits": [0.038, 0.055]}},
         "schedule": {"epochs": 4, "global_batch": 4, "max_per_rank_batch": 4, "warmup_steps": 4},
         "training": {"precision": "fp32", "batch_norm": "learned", "log_every_steps": 1},
     }

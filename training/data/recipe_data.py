@@ -5,14 +5,14 @@ from pathlib import Path
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.preprocess import plan_resize
-from training.data.augment import AugmentationConfig
+from training.data.augment import PUBLISHED_SIZE, AugmentationConfig
 from training.data.dataset import DataConfig, TrainingData
 from training.data.infos_file import load_infos
 from training.data.loading import Data
 from training.data.sampler import Share, ShuffledSampler, StreamingSampler
 from training.recipe import Recipe
 
-_PUBLISHED_SIZE = (1600, 900)
+_SCALE_REACH = 1.3  # by how much test images may lie outside of what training sees
 _MIXED_SCENES = 16
 
 
@@ -20,14 +20,16 @@ def open_training_data(recipe: Recipe) -> Data:
     """Return what training sees.
 
     Raises:
-        StreampetrError: a missing info file, missing images, no annotations, unknown classes.
+        StreampetrError: a missing info file, missing images, no annotations, unknown classes, or images of a scale that
+            tests will not show.
     """
+    _check_scale(recipe)
     return _open(recipe, "train", recipe.samples)
 
 
 def open_validation_data(recipe: Recipe) -> Data:
     """Return the validation split in single frames, changed by nothing but the model's fixed resize and crop."""
-    scale = plan_resize(*_PUBLISHED_SIZE, recipe.model).scale
+    scale = plan_resize(*PUBLISHED_SIZE, recipe.model).scale
     unchanged = AugmentationConfig((scale, scale), flip=False, yaw_limits=(0.0, 0.0), zoom_limits=(1.0, 1.0))
     config = DataConfig(
         sequence_pieces=1, grid_mask_probability=0.0, pixels=recipe.samples.pixels, augmentation=unchanged
@@ -42,6 +44,17 @@ def make_sampler(recipe: Recipe, data: Data, share: Share, first_step: int = 0) 
         block = _MIXED_SCENES * recipe.data.synthetic.samples if recipe.data.synthetic else 0
         return ShuffledSampler(len(data), share, recipe.training.seed, first_step, block)
     return StreamingSampler(data.sequence_F, share, recipe.training.seed, first_step)
+
+
+def _check_scale(recipe: Recipe) -> None:
+    low, high = recipe.samples.augmentation.scale_limits
+    tested = plan_resize(*PUBLISHED_SIZE, recipe.model).scale
+    if not low / _SCALE_REACH <= tested <= high * _SCALE_REACH:
+        raise StreampetrError(
+            f"recipe '{recipe.name}': samples.augmentation.scale_limits {low:g} to {high:g} are of models of another "
+            f"input size; model '{recipe.model.name}' sees images of 1600x900 at {tested:.3g} in tests, so choose "
+            f"limits around it, such as [{0.87 * tested:.3g}, {1.25 * tested:.3g}]"
+        )
 
 
 def _open(recipe: Recipe, split: str, config: DataConfig) -> Data:

@@ -4,6 +4,7 @@ One module with one `forward` is what distributed training wraps. B samples, N c
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import invert_projections
 from streampetr_core.proposals import Proposals, TokenHead
-from training.freezing import freeze, freeze_behind_features, keep_statistics
+from training.freezing import freeze, freeze_behind_features, freeze_features, keep_statistics
 from training.losses.aux_head import AuxHead
 from training.losses.config import LossConfig
 from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
@@ -25,12 +26,15 @@ from training.losses.guidance import guidance_losses
 from training.truth import Truth
 
 _DETECTOR_PREFIX = "detector."
+_EMPTY_COUNTS = 0.5  # objects; how likely an image without any is chosen
 
 
 class TrainingModel(nn.Module):
     """A detector, the heads that teach its image features (if wanted), and the losses of all.
 
-    With `learns` "images" only backbone, neck and these heads learn; nothing is detected, and no memory is kept.
+    With `learns` "images" only backbone, neck and these heads learn; nothing is detected, and no memory is kept. Then
+    `images_per_sample` of each sample may be chosen, mostly those that show much; 0: all. With "decoder" only the rest
+    learns.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class TrainingModel(nn.Module):
         learns_batch_norm: bool = False,
         dense_head: TokenHead | None = None,
         learns: str = "all",
+        images_per_sample: int = 0,
     ) -> None:
         super().__init__()
         self.detector = detector
         self.aux_head = aux_head
         self.dense_head = dense_head
         self.learns = learns
+        self.images_per_sample = images_per_sample
         self.config = config
         self.reduce_mean = reduce_mean
         self.learns_batch_norm = learns_batch_norm
@@ -55,12 +61,14 @@ class TrainingModel(nn.Module):
             freeze(detector)
         if learns == "images":
             freeze_behind_features(detector)
+        elif learns == "decoder":
+            freeze_features(detector)
         self.train()
 
     def train(self, mode: bool = True) -> "TrainingModel":
         """Switch dropout on or off; batch norm keeps using its stored statistics either way, unless it learns."""
         super().train(mode)
-        if not self.learns_batch_norm:
+        if not self.learns_batch_norm or self.learns == "decoder":
             keep_statistics(self)
         return self
 
@@ -92,7 +100,9 @@ class TrainingModel(nn.Module):
             return frame_losses(outputs, frame, truth, denoising, self.config, self.reduce_mean), memory
 
     def _image_losses(self, frame: Frame, truth: Sequence[Truth]) -> dict[str, Tensor]:
-        features_BNChw = self.detector.encode(frame.images_BN3HW)
+        if self.images_per_sample:
+            frame = choose_images(frame, truth, self.images_per_sample)
+        features_BNChw = _encode_present(self.detector, frame)
         with torch.autocast(features_BNChw.device.type, enabled=False):
             features_IChw = _of_present(features_BNChw.float(), frame.present_BN)
             auxiliary = self.aux_head and self.aux_head(features_IChw)
@@ -152,6 +162,26 @@ def run_frame(
             tokens_BTC, token_position_BTC = detector.position(features_BNChw, geometry)
             guidance = guidance_losses(detector, tokens_BTC + token_position_BTC, queries, frame, denoising, config)
     return Outputs(detections, _rows(predictions, slice(num_noisy)), auxiliary, dense, guidance), memory
+
+
+def choose_images(frame: Frame, truths: Sequence[Truth], number: int) -> Frame:
+    """Return the frame with `number` cameras of each sample; the more objects a camera shows, the likelier it stays."""
+    shown_BN = torch.tensor([[len(camera.labels_G) for camera in truth.cameras] for truth in truths])
+    weights_BN = (shown_BN + _EMPTY_COUNTS).to(frame.images_BN3HW)
+    if frame.present_BN is not None:
+        weights_BN = torch.where(frame.present_BN, weights_BN, 0.0)
+    chosen_Bn = weights_BN.multinomial(min(number, weights_BN.shape[1]))
+    present_BN = torch.zeros_like(weights_BN, dtype=torch.bool).scatter(1, chosen_Bn, True)
+    return replace(frame, present_BN=present_BN if frame.present_BN is None else present_BN & frame.present_BN)
+
+
+def _encode_present(detector: Detector, frame: Frame) -> Tensor:
+    """Return the features of all cameras; of those that are not present, zeros, and no time is spent on them."""
+    if frame.present_BN is None:
+        return detector.encode(frame.images_BN3HW)
+    features_I1Chw = detector.encode(frame.images_BN3HW[frame.present_BN][:, None])
+    features_BNChw = features_I1Chw.new_zeros(*frame.present_BN.shape, *features_I1Chw.shape[2:])
+    return features_BNChw.index_put((frame.present_BN,), features_I1Chw[:, 0])
 
 
 def _token_outputs(
