@@ -23,6 +23,7 @@ from streampetr_core.memory import Memory
 from streampetr_core.proposals import TokenHead
 from training.losses.aux_head import AuxHead
 from training.losses.forward import TrainingModel
+from training.muon import MuonAndAdamW, is_hidden_matrix
 from training.plan import Plan
 from training.pretrained import load_backbone
 from training.recipe import Recipe, check_same_model
@@ -121,9 +122,9 @@ def build_learner(recipe: Recipe, plan: Plan, model: TrainingModel, fabric: Fabr
 
 
 def make_optimizer(model: TrainingModel, recipe: Recipe, plan: Plan) -> AdamW:
-    """Return AdamW with one group for every learning rate; decay is on all parameters, as published."""
+    """Return the optimizer with a group for every learning rate; decay is on all parameters, as published."""
     stated = recipe.schedule
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     names = [name.removeprefix("detector.") for name, _ in model.named_parameters()]
     for prefix in stated.multipliers:
         if not any(name == prefix or name.startswith(prefix + ".") for name in names):
@@ -131,9 +132,13 @@ def make_optimizer(model: TrainingModel, recipe: Recipe, plan: Plan) -> AdamW:
     for name, parameter in zip(names, model.parameters(), strict=True):
         if parameter.requires_grad:
             rate = base_rate_of(name, plan.learning_rate, stated.multipliers)
-            groups.setdefault(rate, []).append(parameter)
-    settings = [{"params": parameters, "lr": rate, "base_rate": rate} for rate, parameters in groups.items()]
-    return AdamW(settings, weight_decay=stated.weight_decay)
+            orthogonal = stated.optimizer == "muon" and is_hidden_matrix(name, parameter)
+            groups.setdefault((rate, orthogonal), []).append(parameter)
+    settings = [
+        {"params": parameters, "lr": rate, "base_rate": rate, "orthogonal": orthogonal}
+        for (rate, orthogonal), parameters in groups.items()
+    ]
+    return (MuonAndAdamW if stated.optimizer == "muon" else AdamW)(settings, weight_decay=stated.weight_decay)
 
 
 def recompute_activations(model: nn.Module) -> None:

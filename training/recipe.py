@@ -24,6 +24,7 @@ from training.losses.config import LossConfig
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_NORMS = ("stored", "learned")
+OPTIMIZERS = ("adamw", "muon")
 LEARNING_PARTS = ("all", "images", "decoder")
 
 
@@ -57,6 +58,7 @@ class ScheduleConfig:
 
     epochs: int
     global_batch: int = 16
+    optimizer: str = "adamw"  # as published; 'muon' needs fewer samples where training begins from nothing
     learning_rate: float = 4.0e-4  # of a global batch of 16; the rate of other batches follows in proportion
     multipliers: dict[str, float] = field(default_factory=dict)  # of the learning rate, by module: backbone, neck, ...
     warmup_steps: int = 500
@@ -105,12 +107,13 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check what no later stage could report as clearly."""
         for key, value, choices in (
-            ("precision", self.training.precision, PRECISIONS),
-            ("batch_norm", self.training.batch_norm, BATCH_NORMS),
-            ("learns", self.training.learns, LEARNING_PARTS),
+            ("training.precision", self.training.precision, PRECISIONS),
+            ("training.batch_norm", self.training.batch_norm, BATCH_NORMS),
+            ("training.learns", self.training.learns, LEARNING_PARTS),
+            ("schedule.optimizer", self.schedule.optimizer, OPTIMIZERS),
         ):
             if value not in choices:
-                raise StreampetrError(f"recipe '{self.name}': training.{key} must be {' or '.join(choices)}")
+                raise StreampetrError(f"recipe '{self.name}': {key} must be {' or '.join(choices)}")
         if self.training.learns == "images" and not (self.training.aux_head or self.training.dense_head):
             raise StreampetrError(f"recipe '{self.name}': training.learns images needs aux_head or dense_head")
         if self.model.num_proposals and not self.training.dense_head:

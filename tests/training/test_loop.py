@@ -52,8 +52,9 @@ def test_the_curve_is_the_recorded_one(tiny_root, tmp_path):
     [
         ({}, {}),
         ({"ema_decay": 0.9, "batch_norm": "stored"}, {"max_per_rank_batch": 2}),
+        ({}, {"optimizer": "muon"}),
     ],
-    ids=["plain", "average and accumulation"],
+    ids=["plain", "average and accumulation", "muon"],
 )
 def test_a_resumed_run_equals_one_that_was_not_interrupted(tiny_root, tmp_path, training, schedule):
     recipe = tiny_set.recipe(tiny_root, training=training, schedule=schedule)
