@@ -66,10 +66,14 @@ class Outputs:
         found = Objects.of_detections(detections, base_T_ref)
         tracks = Objects.of_tracks(perceived.tracks, base_T_ref)
         world_T_base = np.asarray(world_T_ref) @ invert_transform(base_T_ref)
-        self._detections.publish(detection_array(header, found, self._class_names))
-        self._detection_points.publish(point_cloud(header, found))
-        self._tracks.publish(detection_array(header, tracks, self._class_names))
-        self._objects.publish(point_cloud(header, tracks))
+        for publisher, make in (
+            (self._detections, lambda: detection_array(header, found, self._class_names)),
+            (self._detection_points, lambda: point_cloud(header, found)),
+            (self._tracks, lambda: detection_array(header, tracks, self._class_names)),
+            (self._objects, lambda: point_cloud(header, tracks)),
+        ):
+            if publisher.get_subscription_count():  # hundreds of message objects cost as much as a small network
+                publisher.publish(make())
         if self._markers.get_subscription_count():
             markers, self._shown = track_markers(header, tracks, self._shown, world_T_base, self._class_names)
             self._markers.publish(markers)
