@@ -108,7 +108,11 @@ def _training_rows(recipe: Recipe, training: dict[str, Any], log: Sequence[Recor
         "data": f"{_data(recipe)}; {training['num_samples']} samples",
         "start": options.initial_checkpoint or options.backbone_weights or "random weights",
         "length": f"{training['step']} of {training['steps']} steps, {epochs:.4g} of {schedule.epochs} epochs",
+        "learns": {"all": "everything", "images": "backbone, neck and what image tokens say"}.get(
+            options.learns, "everything but backbone and neck"
+        ),
         "batch, learning rate": f"{schedule.global_batch}, {schedule.learning_rate:g} for a batch of 16",
+        "optimizer": schedule.optimizer,
         "precision": f"{options.precision}, running average {options.ema_decay or 'off'}",
         "hardware": training["hardware"],
         "time": f"{duration(training_seconds(log))} of steps" if log else "not known",
