@@ -67,6 +67,8 @@ class Learner:
         """Return a native checkpoint of the weights, auxiliary head included; see `Checkpoint` for the last two."""
         state = self.best_knowledge.native_state()
         state = {key: value.detach().cpu() for key, value in state.items() if not key.endswith(_COUNTER)}
+        if recipe.training.half_weights:
+            state = {key: value.half() if value.dim() > 1 else value for key, value in state.items()}
         return Checkpoint(recipe.model, state, recipe.data.licence, source, training)
 
     def set_rates(self, step: int, plan: Plan) -> float:

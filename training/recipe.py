@@ -85,6 +85,7 @@ class TrainingConfig:
     batch_norm: str = "stored"  # 'learned': statistics, scales and shifts learn too, over all ranks
     activation_checkpointing: bool = False
     ema_decay: float = 0.0  # of the averaged weights that are saved and validated; 0: no average
+    half_weights: bool = False  # matrices of the weights files in half precision; what --resume needs stays whole
     log_every_steps: int = 50
     save_every_epochs: int = 1  # latest.safetensors, and what --resume needs
     save_every_steps: int = 0  # the same between the ends of epochs; 0: never

@@ -72,6 +72,18 @@ def test_images_of_another_scale_than_in_tests_are_refused(tiny_root, tmp_path):
         run(recipe, tmp_path / "run")
 
 
+def test_half_weights_are_half_the_size_and_nearly_the_same(tiny_root, tmp_path):
+    files = {}
+    for half in (False, True):
+        run(tiny_set.recipe(tiny_root, training={"half_weights": half}), tmp_path / str(half), stop_after=1)
+        files[half] = tmp_path / str(half) / "latest.safetensors"
+    assert files[True].stat().st_size < 0.6 * files[False].stat().st_size
+    whole, half = (load_checkpoint(files[half]).state for half in (False, True))
+    assert all(value.dtype == whole[key].dtype for key, value in half.items())
+    for key, value in half.items():
+        torch.testing.assert_close(value, whole[key], rtol=1e-3, atol=1e-5)
+
+
 def test_a_run_whose_time_is_up_can_go_on(tiny_root, tmp_path):
     recipe = tiny_set.recipe(tiny_root)
     assert len(run(recipe, tmp_path / "run", hours=0.0)) == 1
