@@ -2,10 +2,7 @@
 
 With --dataroot the scene is real (any nuScenes-format root); without, a synthetic world is made first. Each step is a
 command of its own, printed as it runs, so that you can run it yourself. At the end stand a picture, a video and, where
-the weights are trained and the truth is known, mAP, NDS and AMOTA of what the node published.
-
-Without --model the weights are weights/demo.safetensors; where these are missing, untrained ones: all parts run for
-real, but the boxes mean nothing.
+the truth is known, mAP, NDS and AMOTA of what the node published.
 
 --rerun also leaves a recording for the rerun viewer, and opens it where there is a display; --rviz opens RViz of a ROS
 distribution while the bag plays.
@@ -33,10 +30,8 @@ from streampetr_core.errors import StreampetrError
 from streampetr_ros.commands.bag import RERUN_INSTALL
 
 _CAMERAS = ("cam_front", "cam_front_right", "cam_front_left", "cam_back", "cam_back_left", "cam_back_right")
-_UNTRAINED_CONFIG = "small_352_256q"
-_UNTRAINED_NOTE = "UNTRAINED WEIGHTS: the coloured boxes mean nothing."
-_UNTRAINED_BOXES = 12  # all scores are alike, so a few boxes are enough to see that they arrive
-_TRAINED_SAMPLES, _UNTRAINED_SAMPLES = 20, 6  # of the synthetic scene, 2 a second
+_WEIGHTS = "weights/demo.safetensors"
+_SAMPLES = 20  # of the synthetic scene, 2 a second
 _RECORDED = 5  # topics that `streampetr bag record` takes by itself
 _READY_SECONDS = 60.0
 _IDLE_SECONDS = 4.0
@@ -51,18 +46,12 @@ class _Scene:
     name: str
 
 
-@dataclass(frozen=True)
-class _Weights:
-    path: Path
-    trained: bool
-
-
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("--dataroot", type=Path, help="a nuScenes-format root (default: make a synthetic world)")
     parser.add_argument("--version", help="version folder of the root (default: the only one)")
     parser.add_argument("--scene", help="scene to play (default: the first)")
-    parser.add_argument("--model", type=Path, help="model file (default: weights/demo.safetensors, or untrained ones)")
+    parser.add_argument("--model", type=Path, help=f"model file (default: {_WEIGHTS} of this package)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of results (default: %(default)s)")
     parser.add_argument("--rerun", action="store_true", help="also show the scene in the rerun viewer")
     parser.add_argument("--rviz", action="store_true", help="show markers in RViz while the bag plays")
@@ -75,29 +64,27 @@ def run(args: Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     # The demo is for this machine alone, unless the user's environment says otherwise.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    weights = _choose_weights(args)
-    dataroot = args.dataroot or _synthetic_world(args.out, weights)
+    model = args.model or _shared_file(_WEIGHTS)
+    if model is None:
+        raise StreampetrError(f"{_WEIGHTS} is missing from this installation; install it anew, or give --model")
+    dataroot = args.dataroot or _synthetic_world(args.out)
     scene = _Scene(dataroot, *_choose_scene(dataroot, args.version, args.scene))
     bag, recorded = args.out / "bag", args.out / "published"
     _run("bag", "from-nuscenes", dataroot, bag, "--version", scene.version, "--scene", scene.name, "--force")
     with _rviz() if args.rviz else nullcontext():
-        _play_to_node(bag, recorded, weights, args.rate)
-    _show_published(bag, recorded, weights, args)
-    if weights.trained:
-        _judge(scene, recorded, args.out / "results")
+        _play_to_node(bag, recorded, model, args.rate)
+    _show_published(bag, recorded, args)
+    _judge(scene, recorded, args.out / "results")
     out = args.out
     print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
-    if not weights.trained:
-        print(_UNTRAINED_NOTE)
 
 
-def _show_published(bag: Path, recorded: Path, weights: _Weights, args: Namespace) -> None:
+def _show_published(bag: Path, recorded: Path, args: Namespace) -> None:
     """Draw what was published, and show it in the rerun viewer where that is wished."""
-    notes = [] if weights.trained else ["--note", _UNTRAINED_NOTE, "--max-boxes", _UNTRAINED_BOXES, "--score", 0]
     pictures = ["--picture", args.out / "picture.png", "--video", args.out / "video.mp4"]
-    _run("bag", "video", bag, recorded, *pictures, *notes)
+    _run("bag", "video", bag, recorded, *pictures)
     if args.rerun:
-        _run("bag", "rerun", bag, recorded, "--out", args.out / "scene.rrd", "--show", *notes)
+        _run("bag", "rerun", bag, recorded, "--out", args.out / "scene.rrd", "--show")
 
 
 def _check_viewers(args: Namespace) -> None:
@@ -113,17 +100,15 @@ def _rviz() -> AbstractContextManager:
     return _background(["rviz2", "-d", _shared_file("launch/streampetr.rviz")])
 
 
-def _play_to_node(bag: Path, recorded: Path, weights: _Weights, rate: float) -> None:
+def _play_to_node(bag: Path, recorded: Path, model: Path, rate: float) -> None:
     """Run node, recorder and player as processes of their own, and watch them until nothing comes any more."""
-    threshold = {} if weights.trained else {"track_birth_score": 1.0}  # their tracks would mean nothing either
     parameters = {
-        "model": weights.path.resolve(),
+        "model": model.resolve(),
         "autostart": "true",
         "realtime": "false",
         "reliability": "reliable",
         "reference_topic": "/lidar_top/stamp",
         "score_threshold": 0.0,
-        **threshold,
     }
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node_command = [_executable("streampetr_node"), "--ros-args", *overrides]
@@ -163,22 +148,10 @@ def _judge(scene: _Scene, recorded: Path, out: Path) -> None:
         print("No metrics of this scene; the message above says why.")
 
 
-def _synthetic_world(out: Path, weights: _Weights) -> Path:
-    world = out / ("world" if weights.trained else "small_world")
-    samples = _TRAINED_SAMPLES if weights.trained else _UNTRAINED_SAMPLES
-    _run("synth", world, "--scenes", 1, "--val-scenes", 1, "--samples", samples, "--size", "800x450", "--sweeps")
+def _synthetic_world(out: Path) -> Path:
+    world = out / "world"
+    _run("synth", world, "--scenes", 1, "--val-scenes", 1, "--samples", _SAMPLES, "--size", "800x450", "--sweeps")
     return world
-
-
-def _choose_weights(args: Namespace) -> _Weights:
-    if args.model:
-        return _Weights(args.model, trained=True)
-    shipped = _shared_file("weights/demo.safetensors")
-    if shipped:
-        return _Weights(shipped, trained=True)
-    model = args.out / "untrained.safetensors"
-    _run("init", _UNTRAINED_CONFIG, model)
-    return _Weights(model, trained=False)
 
 
 def _shared_file(name: str) -> Path | None:
