@@ -39,7 +39,7 @@ def test_commands_that_are_named_exist(page):
 
 def test_troubleshooting_has_every_state_of_the_node():
     names = set()
-    for file in ("diagnosis.py", "diagnostics.py", "guard.py", "node.py", "publishers.py"):
+    for file in ("assembly.py", "diagnosis.py", "diagnostics.py", "guard.py", "node.py", "publishers.py"):
         source = (ROOT / "streampetr_ros" / file).read_text(encoding="utf-8")
         names |= set(re.findall(r'(?:State|watching|fault|idle)\(\s*"([^"]+)"', source))
         constants = re.findall(r'^[A-Z_]+(?:, [A-Z_]+)? = "([\w ]+)"(?:, "([\w ]+)")?', source, re.MULTILINE)
