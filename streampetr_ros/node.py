@@ -266,6 +266,7 @@ class StreampetrNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         self._perception = self._buffer = self._listener = self._transforms = self._mounts = self._outputs = None
+        self._assembler = None
         self._configured = False
         self._diagnostics.idle("not configured", "the model is not loaded", "configure the node")
 
