@@ -32,8 +32,8 @@ _NUMBERS_IN = {"pixel_mean": 3, "pixel_std": 3, "detection_range": 6, "position_
 _LOWEST = {
     "num_propagated": 0,
     "num_proposals": 0,
-    "num_depth_bins": 35,
-}  # the published cone of a token takes the 35th bin; others: 1
+    "num_depth_bins": 35,  # the published cone of a token takes the 35th bin
+}  # others: 1
 
 
 @dataclass(frozen=True)
