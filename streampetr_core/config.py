@@ -91,12 +91,6 @@ class ModelConfig:
             raise StreampetrError(f"model '{self.name}': memory_length must hold num_propagated and num_admitted")
         if self.num_admitted > self.num_queries:
             raise StreampetrError(f"model '{self.name}': num_admitted exceeds the {self.num_queries} queries")
-        most = min(self.num_learned - 1, math.prod(self.feature_size))
-        if self.num_proposals > most:
-            raise StreampetrError(
-                f"model '{self.name}': num_proposals must be at most {most}: one query stays learned, and a single "
-                "camera must have so many image tokens"
-            )
         if self.channels % (2 * self.num_heads):
             raise StreampetrError(f"model '{self.name}': channels must be divisible by twice num_heads")
         for key, count in _NUMBERS_IN.items():
@@ -106,6 +100,12 @@ class ModelConfig:
             lowest = _LOWEST.get(field.name, 1)
             if field.type is int and getattr(self, field.name) < lowest:
                 raise StreampetrError(f"model '{self.name}': {field.name} must be {lowest} or more")
+        most = min(self.num_learned - 1, math.prod(self.feature_size))
+        if self.num_proposals > most:
+            raise StreampetrError(
+                f"model '{self.name}': num_proposals must be at most {most}: one query stays learned, and a single "
+                "camera must have so many image tokens"
+            )
 
     @property
     def num_queries(self) -> int:

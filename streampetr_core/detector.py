@@ -62,7 +62,7 @@ class Detector(nn.Module):
         memory = self.carry(frame, memory)
         queries = self.temporal(memory, proposals=self.propose(features_BNChw, frame))
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
-        predictions = self.heads(hidden_LBQC, queries.reference_BQ3)
+        predictions = self.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
         return predictions, self.update(predictions, memory)
 
     def geometry(self, frame: Frame) -> Geometry:

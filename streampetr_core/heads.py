@@ -1,7 +1,7 @@
 """From decoder output to classes and boxes: one pair of branches, shared by all layers.
 
-L layers, B batch, Q queries, C channels. A box is ten numbers: centre x, y, z (gravity centre), log length, log width,
-log height, sin yaw, cos yaw, velocity x, y; metres, m/s, in ref.
+L layers, B batch, Q queries, C channels, O what is said of a query: class logits, then box code. A box is ten numbers:
+centre x, y, z (gravity centre), log length, log width, log height, sin yaw, cos yaw, velocity x, y; metres, m/s, ref.
 """
 
 import math
@@ -16,6 +16,7 @@ from streampetr_core.position import inverse_sigmoid
 BOX_CODE_SIZE = 10
 _CENTRE, _VELOCITY = slice(0, 3), slice(8, 10)
 _PRIOR_PROBABILITY = 0.01  # what an untrained class branch should answer (RetinaNet, arXiv 1708.02002, section 4.1)
+PRIOR_LOGIT = math.log(_PRIOR_PROBABILITY / (1 - _PRIOR_PROBABILITY))
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,19 @@ class Heads(nn.Module):
             nn.ReLU(),
             nn.Linear(channels, BOX_CODE_SIZE),
         )
-        nn.init.constant_(self.classes[-1].bias, -math.log((1 - _PRIOR_PROBABILITY) / _PRIOR_PROBABILITY))
+        nn.init.constant_(self.classes[-1].bias, PRIOR_LOGIT)
         low, high = torch.tensor(config.detection_range).chunk(2)
         self.register_buffer("range_low_3", low, persistent=False)
         self.register_buffer("range_size_3", high - low, persistent=False)
 
-    def forward(self, hidden_LBQC: Tensor, reference_BQ3: Tensor) -> Predictions:
-        """Predict from the normed outputs of L layers and the queries' normalised reference points."""
-        codes = self.boxes(hidden_LBQC)
+    def forward(self, hidden_LBQC: Tensor, reference_BQ3: Tensor, prior_BQO: Tensor) -> Predictions:
+        """Predict from the normed outputs of L layers, the queries' normalised reference points and their prior.
+
+        The prior is what was said of the queries before they were decoded; what the branches say is added to it.
+        """
+        prior_class_BQS, prior_box_BQ10 = prior_BQO.split([prior_BQO.shape[-1] - BOX_CODE_SIZE, BOX_CODE_SIZE], dim=-1)
+        codes = self.boxes(hidden_LBQC) + prior_box_BQ10
         normalised = torch.sigmoid(codes[..., _CENTRE] + inverse_sigmoid(reference_BQ3))
         centres = normalised * self.range_size_3 + self.range_low_3
         boxes = torch.cat([centres, codes[..., _CENTRE.stop :]], dim=-1)
-        return Predictions(self.classes(hidden_LBQC), boxes, hidden_LBQC[-1])
+        return Predictions(self.classes(hidden_LBQC) + prior_class_BQS, boxes, hidden_LBQC[-1])

@@ -6,7 +6,7 @@ become queries at that place in ref (two-stage DETR, arXiv 2010.04159, section 4
 arXiv 2308.09616). The published models have none.
 
 B batch, N cameras, T image tokens (camera by camera, row by row), P proposals, S classes, C channels, h and w feature
-map size.
+map size, O class logits and box code.
 """
 
 import math
@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
+from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT
+from streampetr_core.position import inverse_sigmoid
 
 # What a token says of its object: log depth, offset from the token to the projected centre in cells (x, y), log
 # length, width and height, and the heading against the token's viewing ray (see `ray_axes`).
@@ -24,7 +26,6 @@ VALUES = {"depth": 1, "centre": 2, "size": 3, "heading": 2}
 _RAY_VALUES = 7  # direction and origin of a token's ray in ref, and the angle that the token covers
 _ORIGIN_UNIT, _ANGLE_UNIT = 2.0, 0.1  # metres, radians: about what cameras of cars have
 _FIRST_DEPTH = 15.0  # metres; what an untrained head says
-_CLASS_PRIOR = 0.01
 _LOG_DEPTHS = (math.log(0.5), math.log(100.0))
 _CENTRE_WIDTH = 0.7  # cells; how fast a token's score falls with the distance to the centre that it points to
 _BESIDE = 0.2  # what the score of a token counts that has a better one next to it
@@ -45,6 +46,7 @@ class Proposals:
 
     content_BPC: Tensor
     reference_BP3: Tensor  # normalised to the detection range
+    prior_BPO: Tensor  # what the tokens say, to be corrected by the decoder; see `Heads`
     claims: TokenClaims
 
 
@@ -61,7 +63,7 @@ class TokenHead(nn.Module):
         self.hidden = nn.Linear(channels, channels)
         self.classes = nn.Linear(channels, len(config.class_names))
         self.values = nn.Linear(channels, sum(VALUES.values()))
-        nn.init.constant_(self.classes.bias, -math.log((1 - _CLASS_PRIOR) / _CLASS_PRIOR))
+        nn.init.constant_(self.classes.bias, PRIOR_LOGIT)
         with torch.no_grad():
             self.values.bias[0] = math.log(_FIRST_DEPTH)
 
@@ -95,17 +97,32 @@ class ProposalBuilder(nn.Module):
         scores_BNhw = token_scores(claims, height, width)
         if present_BN is not None:
             scores_BNhw = torch.where(present_BN[..., None, None], scores_BNhw, -1.0)
-        best_BP = scores_BNhw.flatten(1).topk(self.num_proposals, dim=1).indices
+        scores_BP, best_BP = scores_BNhw.flatten(1).topk(self.num_proposals, dim=1)
         boxes_BT8 = claimed_boxes(claims.values_BT8, ref_P_img_BN44, self.head.stride, height, width)
         boxes_BP8, logits_BPS, hidden_BPC = (
             _rows(x, best_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC)
         )
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
         reference_BP3 = (boxes_BP8[..., :3].detach() - self.range_low_3) / self.range_size_3
-        return Proposals(self.content(said_BPc), reference_BP3.clamp(0.0, 1.0), claims)
+        prior_BPO = _prior(logits_BPS.detach(), scores_BP.detach(), boxes_BP8.detach())
+        return Proposals(self.content(said_BPc), reference_BP3.clamp(0.0, 1.0), prior_BPO, claims)
 
 
 _CODE = ("log length", "log width", "log height", "sin yaw", "cos yaw")  # what a claimed box has beside its centre
+
+
+def _prior(logits_BPS: Tensor, scores_BP: Tensor, boxes_BP8: Tensor) -> Tensor:
+    """Return class logits and box code, (B, P, O), that are right if the decoder has nothing to add.
+
+    An untrained class branch says `PRIOR_LOGIT`, so this much is taken off. Classes count as much as the token's score
+    says: one that is not the best of its object, or of an absent camera, is hardly anything. Velocities are unknown.
+    """
+    probability_BPS = logits_BPS.sigmoid()
+    quality_BP = (scores_BP / probability_BPS.amax(dim=-1)).clamp(min=0.0)
+    class_BPS = inverse_sigmoid(probability_BPS * quality_BP[..., None]) - PRIOR_LOGIT
+    # The centre is where the query begins.
+    box_BPc = F.pad(boxes_BP8[..., 3:], (3, BOX_CODE_SIZE - boxes_BP8.shape[-1]))
+    return torch.cat([class_BPS, box_BPc], dim=-1)
 
 
 def token_scores(claims: TokenClaims, height: int, width: int) -> Tensor:

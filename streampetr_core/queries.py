@@ -1,7 +1,7 @@
 """From the memory to queries: what the decoder starts from in one frame.
 
 B batch, Q queries (learned first, then proposals if there are any, then P propagated), D extra queries of training, M
-memory entries, C channels.
+memory entries, C channels, O class logits and box code.
 Paper sections 3.2 and 3.3.
 """
 
@@ -9,9 +9,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
+from streampetr_core.heads import BOX_CODE_SIZE
 from streampetr_core.memory import Memory
 from streampetr_core.modulation import ModulatedLayerNorm
 from streampetr_core.proposals import Proposals
@@ -32,6 +34,7 @@ class Queries:
     reference_BQ3: Tensor  # normalised to the detection range; propagated ones may lie outside [0, 1]
     memory_BMC: Tensor  # M here: the entries that did not become queries
     memory_position_BMC: Tensor
+    prior_BQO: Tensor  # what is known of the queries before they are decoded, see `Heads`; zero but for proposals
 
 
 def sine_embedding(values: Tensor, channels: int) -> Tensor:
@@ -64,6 +67,7 @@ class QueryBuilder(nn.Module):
         channels = config.channels
         self.num_propagated = config.num_propagated
         self.placed = config.placed_queries
+        self.prior_size = len(config.class_names) + BOX_CODE_SIZE
         self.memory_length = config.memory_length
         self.reference_points = nn.Parameter(torch.rand(config.num_learned - config.num_proposals, 3))
         self.register_buffer("start_points", torch.rand(config.num_propagated, 3))
@@ -117,8 +121,16 @@ class QueryBuilder(nn.Module):
         content_BPC = content_BPC + position_BPC if self.placed else content_BPC
         parts.append((content_BPC, position_BPC, reference_BM3[:, propagated]))
         content_BQC, position_BQC, reference_BQ3 = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        prior_BQO = content_BQC.new_zeros(batch, content_BQC.shape[1] - self.num_propagated, self.prior_size)
+        if proposals is not None:
+            prior_BQO = torch.cat([prior_BQO[:, proposals.prior_BPO.shape[1] :], proposals.prior_BPO], dim=1)
         return Queries(
-            content_BQC, position_BQC, reference_BQ3, content_BMC[:, remembered], position_BMC[:, remembered]
+            content_BQC,
+            position_BQC,
+            reference_BQ3,
+            content_BMC[:, remembered],
+            position_BMC[:, remembered],
+            F.pad(prior_BQO, (0, 0, 0, self.num_propagated)),
         )
 
     def _new(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,21 @@ def freeze(detector: Detector) -> None:
                 module.requires_grad_(False)
 
 
+def freeze_stages(backbone: ResNet, number: int) -> None:
+    """Stop the gradients of the stem and the first stages, the costliest to reach: their maps are the largest."""
+    if number:
+        stages = [getattr(backbone, f"layer{index}") for index in range(1, number + 1)]
+        for part in (backbone.conv1, backbone.bn1, *stages):
+            part.requires_grad_(False)
+
+
+def keep_frozen_statistics(detector: Detector) -> None:
+    """Let the batch norms of frozen stages use their stored mean and variance; call it after `train()`."""
+    for part in detector.backbone.children():
+        if not any(parameter.requires_grad for parameter in part.parameters()):
+            keep_statistics(part)
+
+
 def freeze_features(detector: Detector) -> None:
     """Stop the gradients of backbone and neck; their batch norms keep their statistics too."""
     for part in (detector.backbone, detector.neck):

@@ -21,6 +21,7 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.memory import Memory
 from streampetr_core.proposals import TokenHead
+from training.freezing import freeze_stages
 from training.losses.aux_head import AuxHead
 from training.losses.forward import TrainingModel
 from training.muon import MuonAndAdamW, is_hidden_matrix
@@ -87,6 +88,7 @@ def build_model(recipe: Recipe) -> tuple[TrainingModel, str]:
     start = "random weights"
     if options.backbone_weights:
         start = load_backbone(detector.backbone, options.backbone_weights)
+    freeze_stages(detector.backbone, options.frozen_stages)
     # A model with proposals has a head of its own.
     dense_head = TokenHead(recipe.model) if options.dense_head and not recipe.model.num_proposals else None
     model = TrainingModel(

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from streampetr_core.backbones.resnet import NUM_STAGES
 from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.config import ModelConfig, config_from_dict, find_config, load_config, read_with_bases
 from streampetr_core.convert import NUSCENES_LICENCE
@@ -80,6 +81,7 @@ class TrainingConfig:
     aux_head: bool = True
     dense_head: bool = False  # every image token tells class, depth, size and heading of what it sees
     learns: str = "all"  # 'images': backbone and neck alone, by the two heads above; 'decoder': all but these
+    frozen_stages: int = 0  # of a ResNet: so many, and what is before them, keep what they know; 0: all learns
     images_per_sample: int = 0  # with learns 'images': so many of a sample's, mostly those that show much; 0: all
     learned_frames: int = 1  # so many last frames of a window are learned from
     batch_norm: str = "stored"  # 'learned': statistics, scales and shifts learn too, over all ranks
@@ -123,6 +125,12 @@ class Recipe:
             )
         if self.training.images_per_sample and self.training.learns != "images":
             raise StreampetrError(f"recipe '{self.name}': training.images_per_sample needs training.learns images")
+        if self.training.frozen_stages and not self.model.backbone.startswith("resnet"):
+            raise StreampetrError(
+                f"recipe '{self.name}': training.frozen_stages is for a ResNet, not for {self.model.backbone}"
+            )
+        if not 0 <= self.training.frozen_stages <= NUM_STAGES:
+            raise StreampetrError(f"recipe '{self.name}': training.frozen_stages must be 0 to {NUM_STAGES}")
         if not 1 <= self.training.learned_frames <= self.samples.window:
             raise StreampetrError(f"recipe '{self.name}': training.learned_frames must be 1 to samples.window")
         if self.data.synthetic and self.samples.window > 1:

@@ -6,6 +6,8 @@ He et al., "Deep Residual Learning for Image Recognition", 2015; the stride sits
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NUM_STAGES = 4
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut."""
@@ -67,7 +69,7 @@ class ResNet(nn.Module):
         widths = (width, 2 * width, 4 * width, 8 * width)
         in_widths = (width, *(width * block.expansion for width in widths))
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, in_widths[i], widths[i], depths[i], stride=1 if i == 0 else 2) for i in range(4)
+            _stage(block, in_widths[i], widths[i], depths[i], stride=1 if i == 0 else 2) for i in range(NUM_STAGES)
         )
         self.out_channels = in_widths[3:]
         self._initialise()

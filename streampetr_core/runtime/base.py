@@ -110,7 +110,7 @@ class EngineRuntime:
         queries = self._detector.queries(memory, learned=self._learned, proposals=proposals)
         typed = _cast(queries, self.engine.dtype)
         hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
-        predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3)
+        predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3, queries.prior_BQO)
         return predictions, self._detector.update(predictions, memory)
 
     def _propose(self, features: Tensor, frame: Frame, seen: list[list[int]] | None) -> Proposals | None:

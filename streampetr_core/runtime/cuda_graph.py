@@ -42,11 +42,11 @@ class CudaGraphEngine:
     def _decode_tensors(self, *tensors: Tensor) -> Tensor:
         features, position, gamma, beta, *queries = tensors
         content, query_position, memory, memory_position = queries
-        no_reference = content[..., :0]  # boxes are made outside
+        unused = content[..., :0]  # boxes are made outside
         return self._eager.decode(
             features,
             Geometry(position, gamma, beta),
-            Queries(content, query_position, no_reference, memory, memory_position),
+            Queries(content, query_position, unused, memory, memory_position, unused),
         )
 
 

@@ -74,7 +74,7 @@ class HeadStage(nn.Module):
             *(queries.content_BQC, queries.position_BQC, queries.memory_BMC, queries.memory_position_BMC),
         )
         hidden = self.decoder(*(x.to(self.dtype) for x in typed)).float()
-        predictions = self.heads(hidden[None], queries.reference_BQ3)
+        predictions = self.heads(hidden[None], queries.reference_BQ3, queries.prior_BQO)
         # Of one scene; OpenVINO's reader rejects the gather that a batch would need.
         best_K = admitted_queries(predictions, self.num_admitted)[0]
         after = memory.admit(

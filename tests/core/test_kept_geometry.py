@@ -113,7 +113,7 @@ def test_outputs_hardly_feel_what_is_kept():
     features = DETECTOR.encode(moved.images_BN3HW)
     queries = DETECTOR.temporal(DETECTOR.fresh_memory(BATCH))
     predictions = [
-        DETECTOR.heads(DETECTOR.decode(features, g, queries), queries.reference_BQ3)
+        DETECTOR.heads(DETECTOR.decode(features, g, queries), queries.reference_BQ3, queries.prior_BQO)
         for g in (geometry(moved), exact(moved))
     ]
     assert torch.equal(geometry(moved).position_BTC, geometry(start).position_BTC)

@@ -90,12 +90,32 @@ def test_absent_cameras_propose_nothing_and_the_rest_is_as_without_them():
     torch.testing.assert_close(ours.content_BPC, expected.content_BPC)
 
 
+def test_a_decoder_that_adds_nothing_repeats_what_the_tokens_say():
+    detector = lively_detector(CONFIG).requires_grad_(False)
+    for branch in (detector.heads.classes, detector.heads.boxes):
+        torch.nn.init.zeros_(branch[-1].weight)
+    torch.nn.init.zeros_(detector.heads.boxes[-1].bias)
+    torch.nn.init.constant_(detector.heads.classes[-1].bias, math.log(0.01 / 0.99))
+    frame = make_frame(CONFIG)
+    predictions, _ = detector.step(frame, detector.fresh_memory())
+    claims = detector.propose(detector.encode(frame.images_BN3HW), frame).claims
+    scores, best = token_scores(claims, HEIGHT, WIDTH).flatten().topk(5)
+    boxes = claimed_boxes(claims.values_BT8, invert_projections(frame.img_P_ref_BN44), STRIDE, HEIGHT, WIDTH)[0, best]
+    own = slice(CONFIG.num_learned - 5, CONFIG.num_learned)
+    said = predictions.class_logits[-1, 0].sigmoid()
+    torch.testing.assert_close(said[own].amax(dim=-1), scores)
+    assert (said[own].argmax(dim=-1) == claims.class_logits_BTS[0, best].argmax(dim=-1)).all()
+    torch.testing.assert_close(predictions.boxes[-1, 0, own, 3:], torch.nn.functional.pad(boxes[:, 3:], (0, 2)))
+    others = torch.cat([said[: own.start], said[own.stop :]])
+    torch.testing.assert_close(others, torch.full_like(others, 0.01))
+
+
 def test_gradients_reach_the_features_through_the_content_and_not_through_the_place():
     detector = lively_detector(CONFIG)
     frame = make_frame(CONFIG)
     features = detector.encode(frame.images_BN3HW).detach().requires_grad_(True)
     proposals = detector.propose(features, frame)
-    assert not proposals.reference_BP3.requires_grad
+    assert not proposals.reference_BP3.requires_grad and not proposals.prior_BPO.requires_grad
     proposals.content_BPC.sum().backward()
     assert features.grad.abs().sum() > 0
 

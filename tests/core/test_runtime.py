@@ -103,7 +103,10 @@ def test_each_stage_is_that_of_the_detector(backend, precision):
     hidden = detector.decode(features, geometry, queries)[-1]
     encoded = engine.encode(frame.images_BN3HW[0])
     arguments = [x.to(engine.dtype) for x in decoder_arguments(features, geometry, queries)]
-    typed = (type(geometry)(*arguments[1:4]), type(queries)(*arguments[4:6], queries.reference_BQ3, *arguments[6:]))
+    typed = (
+        type(geometry)(*arguments[1:4]),
+        type(queries)(*arguments[4:6], queries.reference_BQ3, *arguments[6:], queries.prior_BQO),
+    )
     decoded = engine.decode(arguments[0], *typed)
     for ours, expected in ((encoded, features[0]), (decoded, hidden)):
         error = (ours.float() - expected).abs().max() / expected.abs().max()

@@ -12,7 +12,8 @@ from streampetr_core.checkpoint import Checkpoint, check_state, load_checkpoint,
 from streampetr_core.config import load_config
 from streampetr_core.detector import Detector
 from tests.training import tiny
-from training.freezing import freeze
+from training.freezing import freeze, freeze_stages
+from training.losses.config import LossConfig
 from training.losses.criterion import total_loss
 from training.losses.forward import TrainingModel, run_frame
 
@@ -106,6 +107,18 @@ def test_the_batch_norm_of_a_resnet_is_frozen_and_that_of_v2_99_learns():
     detector.backbone = VoVNet()
     freeze(detector)
     assert all(parameter.requires_grad for parameter in detector.parameters())
+
+
+def test_frozen_stages_keep_weights_and_statistics_while_later_ones_learn():
+    detector = Detector(tiny.CONFIG)
+    freeze_stages(detector.backbone, 2)
+    model = TrainingModel(detector, None, LossConfig(), learns_batch_norm=True)
+    before = {name: value.clone() for name, value in detector.backbone.named_buffers()}
+    losses, _ = model([tiny.frame()], detector.fresh_memory(2), [tiny.truths(2, 1)])
+    total_loss(losses).backward()
+    stages = {name.split(".")[0] for name, value in detector.backbone.named_parameters() if value.grad is not None}
+    moved = {name.split(".")[0] for name, value in detector.backbone.named_buffers() if not value.equal(before[name])}
+    assert stages == moved == {"layer3", "layer4"}
 
 
 def test_weights_go_through_a_native_checkpoint_and_back(tmp_path):

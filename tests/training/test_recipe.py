@@ -101,6 +101,11 @@ def test_single_values_can_be_changed(write):
         (GOOD + "samples: {augmentation: {yaw_limits: [1]}}", r"'samples.augmentation.yaw_limits' is \[1\]"),
         (GOOD + "samples: {pixels: quick}", "pixels must be exact or fast"),
         (GOOD + "training: {precision: fp8}", "training.precision must be fp32 or bf16 or fp16"),
+        (GOOD + "training: {frozen_stages: 5}", "training.frozen_stages must be 0 to 4"),
+        (
+            "model: v2_99_800_900q\nschedule: {epochs: 2}\ntraining: {frozen_stages: 1}",
+            "frozen_stages is for a ResNet, not for vovnet99",
+        ),
         (GOOD + "training: {learned_frames: 2}", "learned_frames must be 1 to samples.window"),
         (GOOD + "training: {batch_norm: learned, activation_checkpointing: true}", "switch one of them off"),
         (GOOD + "data: {synthetic: {}}\nsamples: {window: 2}", "samples.window must be 1"),

@@ -16,7 +16,13 @@ from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import invert_projections
 from streampetr_core.proposals import Proposals, TokenHead
-from training.freezing import freeze, freeze_behind_features, freeze_features, keep_statistics
+from training.freezing import (
+    freeze,
+    freeze_behind_features,
+    freeze_features,
+    keep_frozen_statistics,
+    keep_statistics,
+)
 from training.losses.aux_head import AuxHead
 from training.losses.config import LossConfig
 from training.losses.criterion import Outputs, ReduceMean, alone, frame_losses, image_losses
@@ -70,6 +76,7 @@ class TrainingModel(nn.Module):
         super().train(mode)
         if not self.learns_batch_norm or self.learns == "decoder":
             keep_statistics(self)
+        keep_frozen_statistics(self.detector)
         return self
 
     def forward(
@@ -151,7 +158,7 @@ def run_frame(
         proposals = detector.propose(features_BNChw, frame)
         queries = detector.temporal(memory, reference_BD3, proposals)
         hidden_LBQC = detector.decode(features_BNChw, geometry, queries, frame.present_BN, allowed)
-        predictions = detector.heads(hidden_LBQC, queries.reference_BQ3)
+        predictions = detector.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
         num_noisy = 0 if denoising is None else reference_BD3.shape[1]
         detections = _rows(predictions, slice(num_noisy, None))
         memory = detector.update(detections, memory)
