@@ -1,9 +1,10 @@
 """Pictures of what the cameras saw, with boxes drawn into them.
 
 The detector does not use this; the node's and the training side's pictures do, and share its colours.
+D boxes, S segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +15,7 @@ from streampetr_core.config import NUSCENES_CLASSES
 from streampetr_core.geometry import BOX_EDGES, box_corners
 
 Colour = tuple[int, int, int]  # blue, green, red
+_Pixel = tuple[int, int]
 
 # One colour a class, by index; the same in RViz and in pictures. Chosen so that any two can be told apart on a road.
 # Red, green, blue in 0..1; white is left to the truth.
@@ -80,12 +82,9 @@ def draw_corners(
 
     `cross` says whether the face in front gets one.
     """
-    for corners, colour in zip(corners_D83, colours, strict=True):
-        for edge in (*BOX_EDGES, *(_FRONT_DIAGONALS if cross else ())):
-            segment = _project_segment(img_P_ref, corners[list(edge)])
-            if segment is not None:
-                width = thickness if edge in BOX_EDGES else 1
-                _draw_segment(image, segment, colour, width)
+    edges = (*BOX_EDGES, *(_FRONT_DIAGONALS if cross else ()))
+    for box, edge, start, end in _visible_edges(img_P_ref, corners_D83, edges, _size_of(image)):
+        cv2.line(image, start, end, colours[box], thickness if edge < len(BOX_EDGES) else 1, cv2.LINE_AA)
 
 
 def draw_lines(
@@ -96,10 +95,8 @@ def draw_lines(
     thickness: int = 1,
 ) -> None:
     """Draw straight lines from point to point of ref, as far as they lie in front of the camera."""
-    for line in lines_S23:
-        segment = _project_segment(img_P_ref, line)
-        if segment is not None:
-            _draw_segment(image, segment, colour, thickness)
+    for _, start, end in _visible_segments(img_P_ref, lines_S23, _size_of(image)):
+        cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
 
 
 def box_outlines(
@@ -107,11 +104,9 @@ def box_outlines(
 ) -> NDArray[np.float64]:
     """Return left, top, right, bottom (D, 4) of what an image of (width, height) shows of boxes; NaN for nothing."""
     outlines = np.full((len(corners_D83), 4), np.nan)
-    for index, corners in enumerate(corners_D83):
-        segments = [_project_segment(img_P_ref, corners[list(edge)]) for edge in BOX_EDGES]
-        ends = [point for segment in segments if segment is not None for point in _clip(segment, image_size)]
-        if ends:
-            outlines[index] = *np.min(ends, axis=0), *np.max(ends, axis=0)
+    for box, _, start, end in _visible_edges(img_P_ref, corners_D83, BOX_EDGES, image_size):
+        outlines[box, :2] = np.fmin(outlines[box, :2], np.minimum(start, end))
+        outlines[box, 2:] = np.fmax(outlines[box, 2:], np.maximum(start, end))
     return outlines
 
 
@@ -150,29 +145,45 @@ def labelled_tile(tile: Tile, width: int) -> NDArray[np.uint8]:
     return image
 
 
-def _project_segment(img_P_box: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the pixels (2, 2) of the part of a segment (2, 3) in front of the camera, or None."""
-    homogeneous = np.c_[ends, np.ones(2)] @ img_P_box.T
-    depths = homogeneous[:, 2]
-    if (depths < _NEAR_METRES).all():
-        return None
-    behind = int(depths.argmin())
-    if depths[behind] < _NEAR_METRES:
-        fraction = (_NEAR_METRES - depths[behind]) / (depths[1 - behind] - depths[behind])
-        homogeneous[behind] += fraction * (homogeneous[1 - behind] - homogeneous[behind])
-    return homogeneous[:, :2] / homogeneous[:, 2:3]
+def _size_of(image: NDArray[np.uint8]) -> tuple[int, int]:
+    return image.shape[1], image.shape[0]
 
 
-def _clip(segment: NDArray[np.float64], image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Return both ends of the part of a segment (2, 2) within an image of (width, height), or nothing."""
-    # A segment that ends this far outside grazes the image plane; its pixels would overflow OpenCV's integers.
-    if np.abs(segment).max() > _FARTHEST_PIXEL:
-        return ()
-    inside, start, end = cv2.clipLine((0, 0, *image_size), *segment.round().astype(int).tolist())
-    return (start, end) if inside else ()
+def _visible_edges(
+    img_P_ref: NDArray[np.float64],
+    corners_D83: NDArray[np.float64],
+    edges: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+) -> Iterator[tuple[int, int, _Pixel, _Pixel]]:
+    """Yield box, edge and both ends of whatever is seen of the edges of boxes, box after box."""
+    ends_S23 = corners_D83[:, np.array(edges)].reshape(-1, 2, 3)
+    for index, start, end in _visible_segments(img_P_ref, ends_S23, image_size):
+        yield *divmod(index, len(edges)), start, end
 
 
-def _draw_segment(image: NDArray[np.uint8], segment: NDArray[np.float64], colour: Colour, thickness: int) -> None:
-    ends = _clip(segment, (image.shape[1], image.shape[0]))
-    if ends:
-        cv2.line(image, *ends, colour, thickness, cv2.LINE_AA)
+def _visible_segments(
+    img_P_ref: NDArray[np.float64], ends_S23: NDArray[np.float64], image_size: tuple[int, int]
+) -> Iterator[tuple[int, _Pixel, _Pixel]]:
+    """Yield the index and both ends of whatever an image of (width, height) shows of segments."""
+    pixels_S22 = _project_segments(img_P_ref, ends_S23)
+    # Most segments lie beyond one side of the image, which is quicker seen for all at once; NaN compares as False.
+    is_near_S2 = (pixels_S22.max(axis=1) > -1) & (pixels_S22.min(axis=1) < np.array(image_size) + 1)
+    for index in np.flatnonzero(is_near_S2.all(axis=1)).tolist():
+        is_seen, start, end = cv2.clipLine((0, 0, *image_size), *pixels_S22[index].round().astype(int).tolist())
+        if is_seen:
+            yield index, start, end
+
+
+def _project_segments(img_P_ref: NDArray[np.float64], ends_S23: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pixels (S, 2, 2) of the parts of segments that lie in front of the camera; NaN where there is none."""
+    points_S23 = ends_S23 @ img_P_ref[:3, :3].T + img_P_ref[:3, 3]
+    others_S23 = points_S23[:, ::-1]
+    depths_S2, other_depths_S2 = points_S23[..., 2], others_S23[..., 2]
+    is_behind_S2 = depths_S2 < _NEAR_METRES
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fraction_S2 = np.where(is_behind_S2, (_NEAR_METRES - depths_S2) / (other_depths_S2 - depths_S2), 0.0)
+        points_S23 = points_S23 + fraction_S2[..., None] * (others_S23 - points_S23)
+        pixels_S22 = points_S23[..., :2] / points_S23[..., 2:]
+        # One that ends this far outside grazes the image plane; its pixels would overflow OpenCV's integers.
+        is_usable_S = ~is_behind_S2.all(axis=1) & (np.abs(pixels_S22) <= _FARTHEST_PIXEL).all(axis=(1, 2))
+    return np.where(is_usable_S[:, None, None], pixels_S22, np.nan)
