@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of results (default: %(default)s)")
     parser.add_argument("--rerun", action="store_true", help="also show the scene in the rerun viewer")
     parser.add_argument("--rviz", action="store_true", help="show markers in RViz while the bag plays")
-    parser.add_argument("--rate", type=float, default=0.5, help="playing speed (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=0.3, help="playing speed (default: %(default)s)")
 
 
 def run(args: Namespace) -> None:
