@@ -103,7 +103,11 @@ def write_picture(scenery: BagScenery, published: dict[int, FoundObjects], path:
     """Write a picture of the last moment for which the bag tells the truth, or of the last of all."""
     last = scenery.last_true(sorted(published))
     stamps = [stamp for stamp in sorted(published) if last - _TRAIL_NS < stamp <= last]
-    *_, picture = pictures(scenery, published, stamps, options)
+    trails = Trails()
+    for moment in scenery.moments(stamps):
+        found = best_of(published[moment.stamp_ns], options)
+        trails.extend(moment.stamp_ns, found, moment.odom_T_base)
+    picture = compose(moment, found, trails, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), picture):
         raise StreampetrError(f"{path}: cannot be written; choose another name or folder")
