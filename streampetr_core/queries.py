@@ -121,16 +121,19 @@ class QueryBuilder(nn.Module):
         content_BPC = content_BPC + position_BPC if self.placed else content_BPC
         parts.append((content_BPC, position_BPC, reference_BM3[:, propagated]))
         content_BQC, position_BQC, reference_BQ3 = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        prior_BQO = content_BQC.new_zeros(batch, content_BQC.shape[1] - self.num_propagated, self.prior_size)
-        if proposals is not None:
-            prior_BQO = torch.cat([prior_BQO[:, proposals.prior_BPO.shape[1] :], proposals.prior_BPO], dim=1)
+        num_queries = content_BQC.shape[1]
+        if proposals is None:
+            prior_BQO = content_BQC.new_zeros(batch, num_queries, self.prior_size)
+        else:
+            before = num_queries - self.num_propagated - proposals.prior_BPO.shape[1]
+            prior_BQO = F.pad(proposals.prior_BPO, (0, 0, before, self.num_propagated))
         return Queries(
             content_BQC,
             position_BQC,
             reference_BQ3,
             content_BMC[:, remembered],
             position_BMC[:, remembered],
-            F.pad(prior_BQO, (0, 0, 0, self.num_propagated)),
+            prior_BQO,
         )
 
     def _new(self, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:

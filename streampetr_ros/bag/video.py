@@ -1,5 +1,6 @@
 """Pictures and videos of what the node published: the cameras, and a bird's-eye view with trails. D objects."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +65,8 @@ def pictures(
     scenery: BagScenery, published: dict[int, FoundObjects], stamps: Sequence[int], options: PictureOptions
 ) -> Iterator[Picture]:
     """Yield a picture of each of the stamps at which something was published; trails begin with the first."""
-    trails = Trails()
-    for moment in scenery.moments(stamps):
-        found = best_of(published[moment.stamp_ns], options)
-        trails.extend(moment.stamp_ns, found, moment.odom_T_base)
-        yield compose(moment, found, trails, options)
+    for followed in _followed(scenery, published, stamps, options):
+        yield compose(*followed, options)
 
 
 def write_video(
@@ -103,11 +101,8 @@ def write_picture(scenery: BagScenery, published: dict[int, FoundObjects], path:
     """Write a picture of the last moment for which the bag tells the truth, or of the last of all."""
     last = scenery.last_true(sorted(published))
     stamps = [stamp for stamp in sorted(published) if last - _TRAIL_NS < stamp <= last]
-    trails = Trails()
-    for moment in scenery.moments(stamps):
-        found = best_of(published[moment.stamp_ns], options)
-        trails.extend(moment.stamp_ns, found, moment.odom_T_base)
-    picture = compose(moment, found, trails, options)
+    (last_followed,) = deque(_followed(scenery, published, stamps, options), maxlen=1)
+    picture = compose(*last_followed, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), picture):
         raise StreampetrError(f"{path}: cannot be written; choose another name or folder")
@@ -140,6 +135,17 @@ def best_of(found: FoundObjects, options: PictureOptions) -> FoundObjects:
     order = np.argsort(-found.scores_D, kind="stable").tolist()
     kept = [index for index in order if found.scores_D[index] >= options.lowest_score]
     return found.select(kept[: options.most_boxes])
+
+
+def _followed(
+    scenery: BagScenery, published: dict[int, FoundObjects], stamps: Sequence[int], options: PictureOptions
+) -> Iterator[tuple[Moment, FoundObjects, Trails]]:
+    """Yield moments with what is to be shown of each, and the trails until then."""
+    trails = Trails()
+    for moment in scenery.moments(stamps):
+        found = best_of(published[moment.stamp_ns], options)
+        trails.extend(moment.stamp_ns, found, moment.odom_T_base)
+        yield moment, found, trails
 
 
 def _banner(moment: Moment, found: FoundObjects, options: PictureOptions) -> str:
