@@ -9,8 +9,9 @@ ARGS ?=
 demo: setup
 	@$(BIN)/streampetr demo $(ARGS)
 
+# Each process has a ROS domain of its own (tests/conftest.py); a file's tests stay together, since they share what is costly to make.
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

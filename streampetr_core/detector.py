@@ -60,7 +60,7 @@ class Detector(nn.Module):
         size = features_BNChw.shape[-2:]
         geometry = self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *size)
         memory = self.carry(frame, memory)
-        queries = self.temporal(memory, proposals=self.propose(features_BNChw, frame))
+        queries = self.temporal(memory, proposals=self.propose(features_BNChw, frame, memory))
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
         predictions = self.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
         return predictions, self.update(predictions, memory)
@@ -80,11 +80,11 @@ class Detector(nn.Module):
         fresh = self.fresh_memory(len(frame.dt_B))
         return fresh.where(frame.is_first_B, memory.advance(frame.ref_T_prev_B44, frame.dt_B))
 
-    def propose(self, features_BNChw: Tensor, frame: Frame) -> Proposals | None:
-        """Return the objects that image tokens see; None for a model without proposals."""
+    def propose(self, features_BNChw: Tensor, frame: Frame, memory: Memory) -> Proposals | None:
+        """Return what image tokens see, of the carried memory and beside it; None for a model without proposals."""
         if self.proposals is None:
             return None
-        return self.proposals(features_BNChw, invert_projections(frame.img_P_ref_BN44), frame.present_BN)
+        return self.proposals(features_BNChw, invert_projections(frame.img_P_ref_BN44), memory, frame.present_BN)
 
     def temporal(
         self, memory: Memory, extra_reference_BD3: Tensor | None = None, proposals: Proposals | None = None

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
 from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT
+from streampetr_core.memory import Memory
 from streampetr_core.position import inverse_sigmoid
+from streampetr_core.recognition import corrected_velocities, expected_centres, fused_centres, recognise
 
 # What a token says of its object: log depth, offset from the token to the projected centre in cells (x, y), log
 # length, width and height, and the heading against the token's viewing ray (see `ray_axes`).
@@ -28,6 +30,7 @@ _ORIGIN_UNIT, _ANGLE_UNIT = 2.0, 0.1  # metres, radians: about what cameras of c
 _FIRST_DEPTH = 15.0  # metres; what an untrained head says
 _LOG_DEPTHS = (math.log(0.5), math.log(100.0))
 _CENTRE_WIDTH = 0.7  # cells; how fast a token's score falls with the distance to the centre that it points to
+_MOTION_VALUES = 3 + 2 + 1  # of a remembered object: by how much it is not where it was expected, velocity, age
 _BESIDE = 0.2  # what the score of a token counts that has a better one next to it
 
 
@@ -47,7 +50,17 @@ class Proposals:
     content_BPC: Tensor
     reference_BP3: Tensor  # normalised to the detection range
     prior_BPO: Tensor  # what the tokens say, to be corrected by the decoder; see `Heads`
+    recognised: "Recognised"
     claims: TokenClaims
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What tokens say of the R remembered objects that become queries; zero where no token speaks of one."""
+
+    content_BRC: Tensor
+    centre_BR3: Tensor  # metres; where no token speaks of an object, the memory's
+    prior_BRO: Tensor
 
 
 class TokenHead(nn.Module):
@@ -82,30 +95,66 @@ class ProposalBuilder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_proposals = config.num_proposals
+        self.num_proposals, self.num_propagated = config.num_proposals, config.num_propagated
         self.head = TokenHead(config)
         said = len(config.class_names) + len(_CODE)
         self.content = nn.Linear(config.channels + said, config.channels)
+        self.motion = nn.Linear(_MOTION_VALUES, config.channels)
         low, high = torch.tensor(config.detection_range).chunk(2)
         self.register_buffer("range_low_3", low, persistent=False)
         self.register_buffer("range_size_3", high - low, persistent=False)
 
-    def forward(self, features_BNChw: Tensor, ref_P_img_BN44: Tensor, present_BN: Tensor | None = None) -> Proposals:
-        """Return the P best proposals of all cameras; those that are not present have none."""
+    def forward(
+        self, features_BNChw: Tensor, ref_P_img_BN44: Tensor, memory: Memory, present_BN: Tensor | None = None
+    ) -> Proposals:
+        """Return what is recognised of a carried memory and the P best proposals of the other tokens of all cameras.
+
+        Cameras that are not present say nothing.
+        """
         height, width = features_BNChw.shape[-2:]
         claims = self.head(features_BNChw, ref_P_img_BN44)
         scores_BNhw = token_scores(claims, height, width)
         if present_BN is not None:
             scores_BNhw = torch.where(present_BN[..., None, None], scores_BNhw, -1.0)
-        scores_BP, best_BP = scores_BNhw.flatten(1).topk(self.num_proposals, dim=1)
+        scores_BT = scores_BNhw.flatten(1).detach()
         boxes_BT8 = claimed_boxes(claims.values_BT8, ref_P_img_BN44, self.head.stride, height, width)
-        boxes_BP8, logits_BPS, hidden_BPC = (
-            _rows(x, best_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC)
+        recognised, taken_BT = self._recognise(claims, boxes_BT8, scores_BT, memory)
+        _, best_BP = torch.where(taken_BT, -1.0, scores_BT).topk(self.num_proposals, dim=1)
+        content_BPC, boxes_BP8, prior_BPO = self._said(claims, boxes_BT8, scores_BT, best_BP)
+        reference_BP3 = (boxes_BP8[..., :3] - self.range_low_3) / self.range_size_3
+        return Proposals(content_BPC, reference_BP3.clamp(0.0, 1.0), prior_BPO, recognised, claims)
+
+    def _recognise(
+        self, claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, memory: Memory
+    ) -> tuple[Recognised, Tensor]:
+        """Return what tokens say of remembered objects, and which tokens do, (B, T)."""
+        expected_BR3, velocity_BR2 = expected_centres(memory, self.num_propagated)
+        age_BR1 = memory.age_BM1[:, : self.num_propagated]
+        found = recognise(expected_BR3, age_BR1[..., 0] > 0.0, boxes_BT8[..., :3].detach(), scores_BT)
+        content_BRC, boxes_BR8, prior_BRO = self._said(claims, boxes_BT8, scores_BT, found.token_BR)
+        claimed_BR3, found_BR1 = boxes_BR8[..., :3], found.found_BR[..., None]
+        motion_BRm = torch.cat([claimed_BR3 - expected_BR3, velocity_BR2, age_BR1], dim=-1)
+        content_BRC = content_BRC + self.motion(motion_BRm)
+        centre_BR3 = fused_centres(expected_BR3, claimed_BR3, found.fit_BR)
+        moves_BR2 = corrected_velocities(velocity_BR2, age_BR1, expected_BR3, claimed_BR3)
+        prior_BRO = prior_BRO + F.pad(moves_BR2, (prior_BRO.shape[-1] - moves_BR2.shape[-1], 0))
+        recognised = Recognised(
+            torch.where(found_BR1, content_BRC, 0.0),
+            torch.where(found_BR1, centre_BR3, memory.centre_BM3[:, : self.num_propagated]),
+            torch.where(found_BR1, prior_BRO, 0.0),
+        )
+        return recognised, found.taken_BT
+
+    def _said(
+        self, claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, token_BP: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return content (B, P, C), boxes (B, P, 8) and prior (B, P, O) of queries that begin with what tokens say."""
+        boxes_BP8, logits_BPS, hidden_BPC, scores_BP1 = (
+            _rows(x, token_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, scores_BT[..., None])
         )
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
-        reference_BP3 = (boxes_BP8[..., :3].detach() - self.range_low_3) / self.range_size_3
-        prior_BPO = _prior(logits_BPS.detach(), scores_BP.detach(), boxes_BP8.detach())
-        return Proposals(self.content(said_BPc), reference_BP3.clamp(0.0, 1.0), prior_BPO, claims)
+        boxes_BP8 = boxes_BP8.detach()
+        return self.content(said_BPc), boxes_BP8, _prior(logits_BPS.detach(), scores_BP1[..., 0], boxes_BP8)
 
 
 _CODE = ("log length", "log width", "log height", "sin yaw", "cos yaw")  # what a claimed box has beside its centre

@@ -109,7 +109,10 @@ class QueryBuilder(nn.Module):
         if proposals is not None:
             content_BPC, position_BPC, reference_BP3 = self._new(proposals.reference_BP3)
             parts.append((content_BPC + proposals.content_BPC, position_BPC, reference_BP3))
-        reference_BM3 = (memory.centre_BM3 - self.range_low_3) / self.range_size_3
+        centre_BM3 = memory.centre_BM3
+        if proposals is not None:
+            centre_BM3 = torch.cat([proposals.recognised.centre_BR3, centre_BM3[:, self.num_propagated :]], dim=1)
+        reference_BM3 = (centre_BM3 - self.range_low_3) / self.range_size_3
         content_BMC, position_BMC = self._align(
             memory.embedding_BMC,
             self.embedding(point_embedding(reference_BM3)),
@@ -119,14 +122,16 @@ class QueryBuilder(nn.Module):
         propagated, remembered = slice(None, self.num_propagated), slice(self.num_propagated, None)
         content_BPC, position_BPC = content_BMC[:, propagated], position_BMC[:, propagated]
         content_BPC = content_BPC + position_BPC if self.placed else content_BPC
+        if proposals is not None:
+            content_BPC = content_BPC + proposals.recognised.content_BRC
         parts.append((content_BPC, position_BPC, reference_BM3[:, propagated]))
         content_BQC, position_BQC, reference_BQ3 = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         num_queries = content_BQC.shape[1]
         if proposals is None:
             prior_BQO = content_BQC.new_zeros(batch, num_queries, self.prior_size)
         else:
-            before = num_queries - self.num_propagated - proposals.prior_BPO.shape[1]
-            prior_BQO = F.pad(proposals.prior_BPO, (0, 0, before, self.num_propagated))
+            known_BQO = torch.cat([proposals.prior_BPO, proposals.recognised.prior_BRO], dim=1)
+            prior_BQO = F.pad(known_BQO, (0, 0, num_queries - known_BQO.shape[1], 0))
         return Queries(
             content_BQC,
             position_BQC,

@@ -23,5 +23,8 @@ DOMAIN, _GUARD = _reserve_domain()
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; threads beside them would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("streampetr", deadline=None)
 settings.load_profile("streampetr")

@@ -106,23 +106,25 @@ class EngineRuntime:
         geometry = self._geometry(frame)
         frame = frame.to(self.device)
         memory = self._detector.carry(frame, memory)
-        proposals = self._propose(features_NChw, frame, seen)
+        proposals = self._propose(features_NChw, frame, memory, seen)
         queries = self._detector.queries(memory, learned=self._learned, proposals=proposals)
         typed = _cast(queries, self.engine.dtype)
         hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
         predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3, queries.prior_BQO)
         return predictions, self._detector.update(predictions, memory)
 
-    def _propose(self, features: Tensor, frame: Frame, seen: list[list[int]] | None) -> Proposals | None:
+    def _propose(
+        self, features: Tensor, frame: Frame, memory: Memory, seen: list[list[int]] | None
+    ) -> Proposals | None:
         """Return the proposals of features (images, C, h, w) of the cameras that are `seen`; None: of all."""
         if self._detector.proposals is None:
             return None
         shape = (*frame.img_P_ref_BN44.shape[:2], *features.shape[1:])
         if seen is None:
-            return self._detector.propose(features.float().view(shape), frame)
+            return self._detector.propose(features.float().view(shape), frame, memory)
         whole = features.new_zeros(shape, dtype=torch.float32)
         whole[frame.present_BN] = features.float()
-        return self._detector.propose(whole, frame)
+        return self._detector.propose(whole, frame, memory)
 
     def _decode(
         self, features: Tensor, geometry: Geometry, queries: Queries, seen: list[list[int]] | None, batch: int

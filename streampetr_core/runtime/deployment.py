@@ -66,7 +66,7 @@ class HeadStage(nn.Module):
         carried = Memory(embedding, centre, velocity, age, ref_T_obs).advance(ref_T_prev, dt)
         memory = self.queries.fresh_memory(1).where(is_first > 0.5, carried)
         learned = (self.learned_content, self.learned_position, self.learned_reference)
-        proposals = None if self.proposals is None else self.proposals(features[None].float(), ref_P_img)
+        proposals = None if self.proposals is None else self.proposals(features[None].float(), ref_P_img, memory)
         queries = self.queries(memory, learned=learned, proposals=proposals)
         typed = (
             features[None],

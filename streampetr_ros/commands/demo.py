@@ -19,8 +19,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -73,18 +75,12 @@ def run(args: Namespace) -> None:
     _run("bag", "from-nuscenes", dataroot, bag, "--version", scene.version, "--scene", scene.name, "--force")
     with _rviz() if args.rviz else nullcontext():
         _play_to_node(bag, recorded, model, args.rate)
-    _show_published(bag, recorded, args)
-    _judge(scene, recorded, args.out / "results")
     out = args.out
-    print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
-
-
-def _show_published(bag: Path, recorded: Path, args: Namespace) -> None:
-    """Draw what was published, and show it in the rerun viewer where that is wished."""
-    pictures = ["--picture", args.out / "picture.png", "--video", args.out / "video.mp4"]
-    _run("bag", "video", bag, recorded, *pictures)
+    with _beside("bag", "video", bag, recorded, "--picture", out / "picture.png", "--video", out / "video.mp4"):
+        _judge(scene, recorded, out / "results")
     if args.rerun:
-        _run("bag", "rerun", bag, recorded, "--out", args.out / "scene.rrd", "--show")
+        _run("bag", "rerun", bag, recorded, "--out", out / "scene.rrd", "--show")
+    print(f"\nLook at {out}/picture.png and {out}/video.mp4. The bag {bag} also plays in `ros2 bag play`.")
 
 
 def _check_viewers(args: Namespace) -> None:
@@ -200,6 +196,23 @@ def _run(name: str, *arguments: object) -> None:
     _show(command)
     if subprocess.run(command, check=False).returncode != 0:
         raise StreampetrError(f"`streampetr {name}` failed; its message is above")
+
+
+@contextmanager
+def _beside(name: str, *arguments: object) -> Iterator[None]:
+    """Run a subcommand, silent unless it fails, beside what is done meanwhile; raises StreampetrError if it fails."""
+    command = [*_streampetr(name), *map(str, arguments)]
+    _show(command)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield
+            failed = process.wait() != 0
+        finally:
+            _stop(process)
+        if failed:
+            said.seek(0)
+            raise StreampetrError(f"`streampetr {name}` failed:\n{said.read().decode(errors='replace').rstrip()}")
 
 
 @contextmanager

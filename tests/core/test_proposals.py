@@ -60,7 +60,7 @@ def test_a_claim_becomes_the_box_that_the_camera_would_show_there(camera):
 def test_proposals_stand_between_learned_and_propagated_queries_where_tokens_say():
     detector = lively_detector(CONFIG).requires_grad_(False)
     frame = make_frame(CONFIG)
-    proposals = detector.propose(detector.encode(frame.images_BN3HW), frame)
+    proposals = detector.propose(detector.encode(frame.images_BN3HW), frame, detector.fresh_memory())
     queries = detector.temporal(detector.fresh_memory(), proposals=proposals)
     assert queries.content_BQC.shape[1] == CONFIG.num_queries
     own = slice(CONFIG.num_learned - 5, CONFIG.num_learned)
@@ -85,7 +85,10 @@ def test_absent_cameras_propose_nothing_and_the_rest_is_as_without_them():
         intrinsics_BN33=whole.intrinsics_BN33[:, kept],
         img_P_ref_BN44=whole.img_P_ref_BN44[:, kept],
     )
-    ours, expected = (detector.propose(detector.encode(frame.images_BN3HW), frame) for frame in (absent, without))
+    ours, expected = (
+        detector.propose(detector.encode(frame.images_BN3HW), frame, detector.fresh_memory())
+        for frame in (absent, without)
+    )
     torch.testing.assert_close(ours.reference_BP3, expected.reference_BP3)
     torch.testing.assert_close(ours.content_BPC, expected.content_BPC)
 
@@ -98,7 +101,7 @@ def test_a_decoder_that_adds_nothing_repeats_what_the_tokens_say():
     torch.nn.init.constant_(detector.heads.classes[-1].bias, math.log(0.01 / 0.99))
     frame = make_frame(CONFIG)
     predictions, _ = detector.step(frame, detector.fresh_memory())
-    claims = detector.propose(detector.encode(frame.images_BN3HW), frame).claims
+    claims = detector.propose(detector.encode(frame.images_BN3HW), frame, detector.fresh_memory()).claims
     scores, best = token_scores(claims, HEIGHT, WIDTH).flatten().topk(5)
     boxes = claimed_boxes(claims.values_BT8, invert_projections(frame.img_P_ref_BN44), STRIDE, HEIGHT, WIDTH)[0, best]
     own = slice(CONFIG.num_learned - 5, CONFIG.num_learned)
@@ -114,7 +117,7 @@ def test_gradients_reach_the_features_through_the_content_and_not_through_the_pl
     detector = lively_detector(CONFIG)
     frame = make_frame(CONFIG)
     features = detector.encode(frame.images_BN3HW).detach().requires_grad_(True)
-    proposals = detector.propose(features, frame)
+    proposals = detector.propose(features, frame, detector.fresh_memory())
     assert not proposals.reference_BP3.requires_grad and not proposals.prior_BPO.requires_grad
     proposals.content_BPC.sum().backward()
     assert features.grad.abs().sum() > 0

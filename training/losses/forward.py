@@ -155,7 +155,7 @@ def run_frame(
         memory = detector.carry(frame, memory)
         reference_BD3 = None if denoising is None else denoising.reference_BD3
         allowed = None if denoising is None else denoising.allowed
-        proposals = detector.propose(features_BNChw, frame)
+        proposals = detector.propose(features_BNChw, frame, memory)
         queries = detector.temporal(memory, reference_BD3, proposals)
         hidden_LBQC = detector.decode(features_BNChw, geometry, queries, frame.present_BN, allowed)
         predictions = detector.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
