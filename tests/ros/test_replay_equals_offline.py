@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from streampetr_core.geometry import invert_transform
-from streampetr_core.runtime import TorchRuntime
+from streampetr_core.runtime import REFERENCE, RuntimeOptions, TorchRuntime
 from streampetr_ros.bag.from_nuscenes import BAG_VERSION, write_bag
 from streampetr_ros.bag.nuscenes_scene import open_root, read_scene
 from streampetr_ros.bag.published import read_published
@@ -26,6 +26,7 @@ from training.evaluation.results import frame_results
 from training.synth import WorldOptions, write_world
 
 SAMPLES = 8  # of six images, sets are made without a camera that never sent one
+ON_CPU = RuntimeOptions(REFERENCE, device="cpu")
 WORLD = WorldOptions(scenes=1, val_scenes=1, samples=SAMPLES, seed=3, width=160, height=90)
 MODEL = tiny_config(
     num_learned=40,
@@ -61,7 +62,7 @@ def bag(root: Path, tmp_path_factory) -> Path:
 
 def offline(root: Path, checkpoint: Path, **options) -> dict:
     infos, _ = open_split(root)
-    output = infer(infos, root, InferenceConfig(checkpoint, device="cpu", **options))
+    output = infer(infos, root, InferenceConfig(checkpoint, runtime=ON_CPU, **options))
     pairs = zip(infos, output.frames, strict=True)
     return {key.token: frame_results(frame.detections, key, MODEL.class_names) for key, frame in pairs}
 
@@ -123,7 +124,7 @@ def without(bag: Path, topic: str, path: Path) -> Path:
 
 def test_the_reference_is_equal_bit_by_bit(root: Path, checkpoint: Path):
     infos, _ = open_split(root)
-    expected = infer(infos, root, InferenceConfig(checkpoint, device="cpu"))
+    expected = infer(infos, root, InferenceConfig(checkpoint, runtime=ON_CPU))
     perception = Perception(TorchRuntime(load_checkpoint(checkpoint), "cpu"), ResetPolicy(2.0, 80.0), resize="exact")
     for keyframe, frame in zip(infos, expected.frames, strict=True):
         found = perception.process(snapshot_of(keyframe, root, (), True)).detections
@@ -139,7 +140,7 @@ def test_without_some_cameras_the_node_sees_what_the_evaluation_sees(
 ):
     """A camera whose calibration came is left out at once; one that breaks down is known from before."""
     infos, _ = open_split(root)
-    expected = infer(infos, root, InferenceConfig(checkpoint, pixels="fast", device="cpu", dropped_cameras=missing))
+    expected = infer(infos, root, InferenceConfig(checkpoint, pixels="fast", runtime=ON_CPU, dropped_cameras=missing))
     perception = Perception(TorchRuntime(load_checkpoint(checkpoint), "cpu"), ResetPolicy(2.0, 80.0))
     if not is_known:  # seen once, long before
         perception.process(snapshot_of(infos[0], root, (), is_known, time=-100.0))

@@ -16,6 +16,7 @@ from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
+from streampetr_core.runtime import REFERENCE, RuntimeOptions
 from tests.core.models import lively_detector, tiny_config
 from tests.training import golden
 from training.commands import test as command
@@ -34,6 +35,7 @@ from training.synth import WorldOptions, write_world
 
 WORLD = WorldOptions(scenes=2, val_scenes=2, samples=3, seed=3, width=128, height=72)
 MODEL = tiny_config(num_learned=40, num_propagated=16, num_admitted=16, memory_length=48)
+ON_CPU = RuntimeOptions(REFERENCE, device="cpu")
 FAR = np.array([400_000.0, 5_000_000.0, 100.0])  # metres, as UTM coordinates are
 
 
@@ -63,7 +65,7 @@ def infos(root):
 
 def find(infos, root, checkpoint, **options):
     """Return the detections of every sample, bit for bit the same on every call."""
-    output = infer(infos, root, InferenceConfig(checkpoint, device="cpu", threads=1, **options))
+    output = infer(infos, root, InferenceConfig(checkpoint, **{"runtime": ON_CPU, "threads": 1, **options}))
     pairs = zip(infos, output.frames, strict=True)
     return [frame_results(frame.detections, keyframe, output.model.class_names) for keyframe, frame in pairs]
 
@@ -86,6 +88,16 @@ def test_results_are_those_of_stepping_the_detector_by_hand(infos, root, checkpo
         ours = frame_results(decode_detections(predictions, MODEL)[0], keyframe, MODEL.class_names)
         assert_alike(ours, expected, 1e-4)
         previous = keyframe
+
+
+@pytest.mark.parametrize("options", [("torch", "fp32"), ("onnxruntime", "fp32")])
+def test_other_runtimes_find_the_same(infos, root, checkpoint, found, options):
+    if options[0] == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    ours = find(infos, root, checkpoint, runtime=RuntimeOptions(*options, device="cpu"))
+    assert ours != found  # they round otherwise: it was another runtime
+    for one, other in zip(ours, found, strict=True):
+        assert_alike(one, other, 2e-3)
 
 
 def frame_of(keyframe, previous, root):
@@ -353,6 +365,8 @@ def test_a_higher_rate_changes_nothing_while_entries_fall_on_keyframes(recipe, s
         (("--drop-cameras", *CAMERAS), "all cameras are dropped; leave at least one"),
         (("--jobs", 0), "--jobs 0: give a number from 1 to 64"),
         (("--threads", 0), "--threads 0: give 1 or more"),
+        (("--runtime", "fast"), "no runtime 'fast'; there are auto, torch, "),
+        (("--runtime", "openvino", "--precision", "int8"), "int8.*streampetr export"),
     ],
 )
 def test_bad_options_are_named(recipe, root, checkpoint, tmp_path, options, message):

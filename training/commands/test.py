@@ -8,6 +8,9 @@ an official nuscenes2d_temporal_infos_*.pkl.
 OUT receives results_nusc.json in nuScenes' own format, identities.json for `streampetr track`, metrics_summary.json and
 metrics_details.json; with --eval track also tracking_result.json and the folder tracking_metrics.
 
+--runtime, --precision and --engines are those of the node: what a faster back-end costs in accuracy. The reference is
+the detector as it stands.
+
 Trackers: 'greedy' is the published one, 'hungarian' its other option, 'identity' follows the detector's own queries.
 
 Example:
@@ -68,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="processes (default: one for each GPU, or one)")
     parser.add_argument("--threads", type=int, help="CPU threads of each process (default: the cores, shared out)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: %(default)s)")
+    parser.add_argument("--runtime", default="reference", help="what runs the network (default: %(default)s)")
+    parser.add_argument("--precision", default="fp32", help="of its arithmetic (default: %(default)s)")
+    parser.add_argument("--engines", type=Path, metavar="DIR", help="what `streampetr export` wrote; int8 needs it")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -110,6 +116,7 @@ def _infer(args: argparse.Namespace, infos: "Infos", dataroot: Path, config: "In
 def _config(args: argparse.Namespace) -> "InferenceConfig":
     import torch
 
+    from streampetr_core.runtime import RuntimeOptions
     from training.evaluation.inference import InferenceConfig
 
     jobs = args.jobs if args.jobs is not None else max(1, torch.cuda.device_count() if args.device == "auto" else 1)
@@ -124,7 +131,7 @@ def _config(args: argparse.Namespace) -> "InferenceConfig":
         dropped_cameras=tuple(args.drop_cameras),
         memory_interval=_memory_interval(args),
         memory_phase=args.memory_phase,
-        device=args.device,
+        runtime=RuntimeOptions(args.runtime, args.precision, args.device, args.engines),
         jobs=jobs,
         threads=args.threads,
     )

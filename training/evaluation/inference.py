@@ -28,7 +28,7 @@ from streampetr_core.decode import Detections, decode_detections
 from streampetr_core.errors import StreampetrError
 from streampetr_core.heads import admitted_queries
 from streampetr_core.memory import is_due
-from streampetr_core.runtime import TorchRuntime
+from streampetr_core.runtime import REFERENCE, RuntimeOptions, open_runtime
 from training.data.batch import Batch, Moment, collate
 from training.data.dataset import EvaluationData
 from training.data.infos import Infos
@@ -48,7 +48,7 @@ class InferenceConfig:
     dropped_cameras: tuple[str, ...] = ()  # as if these had delivered no image
     memory_interval: float = 0.0  # seconds between entries of the memory; 0: every frame enters it
     memory_phase: float = 0.0  # seconds from the first entry of a scene to the second, if not as long; 0: as long
-    device: str = "auto"
+    runtime: RuntimeOptions = RuntimeOptions(REFERENCE)
     jobs: int = 1  # processes
     threads: int | None = None  # CPU threads of each process; None: as PyTorch likes, or its share of the cores
 
@@ -101,7 +101,7 @@ def _infer_frames(
     """Run through whole scenes, one after the other."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    runtime = TorchRuntime(checkpoint, config.device)
+    runtime = open_runtime(checkpoint, config.runtime)
     model = runtime.config
     present_1N = torch.tensor([_present_cameras(infos.header.cameras, config.dropped_cameras)])
     memory, writing, outputs = runtime.fresh_memory(), _Writing(config), []
@@ -211,9 +211,9 @@ def _infer_share(infos: Infos, dataroot: Path, config: InferenceConfig, indices:
 
 def _config_of_process(config: InferenceConfig, rank: int, processes: int) -> InferenceConfig:
     """Give each process its GPU, in turn, and its share of the cores."""
-    gpus = torch.cuda.device_count() if config.device == "auto" else 0
-    device = f"cuda:{rank % gpus}" if gpus else config.device
-    return replace(config, device=device, threads=config.threads or max(1, _num_cores() // processes))
+    gpus = torch.cuda.device_count() if config.runtime.device == "auto" else 0
+    runtime = replace(config.runtime, device=f"cuda:{rank % gpus}") if gpus else config.runtime
+    return replace(config, runtime=runtime, threads=config.threads or max(1, _num_cores() // processes))
 
 
 def _num_readers(config: InferenceConfig) -> int:
