@@ -21,7 +21,7 @@ _ACROSS, _ALONG, _ALONG_PER_METRE = 1.5, 1.0, 0.08
 _REACH = 3.0  # standard deviations
 # How much of what an object is off its expectation is put down to its velocity: across the line of sight, and along it.
 _GAIN_ACROSS, _GAIN_ALONG = 0.3, 0.1
-_LEAST_AGE = 0.05  # seconds
+_SPAN = 0.5  # seconds; over less, errors of place would count as velocity
 _TRUST = 0.5  # share of the expectation in the place of an object that is exactly where it is expected
 
 
@@ -49,8 +49,8 @@ def expected_centres(memory: Memory, number: int) -> tuple[Tensor, Tensor]:
 def recognise(expected_BR3: Tensor, known_BR: Tensor, claimed_BT3: Tensor, scores_BT: Tensor) -> Recognition:
     """Find the token that speaks of each remembered object: the one that is surest and nearest.
 
-    Of objects that choose the same one, the first has it: memory
-    entries stand best first. `known_BR` says which entries are objects at all.
+    Of objects that choose the same one, the first has it: memory entries stand best first. `known_BR` says which
+    entries are objects at all.
     """
     misfit_BRT = _misfit(expected_BR3, claimed_BT3)
     fit_BRT = torch.exp(-0.5 * misfit_BRT)
@@ -80,7 +80,7 @@ def corrected_velocities(velocity_BR2: Tensor, age_BR1: Tensor, expected_BR3: Te
     ahead_BR2 = _ahead(expected_BR3)
     along_BR2 = (away_BR2 * ahead_BR2).sum(dim=-1, keepdim=True) * ahead_BR2
     explained_BR2 = _GAIN_ACROSS * (away_BR2 - along_BR2) + _GAIN_ALONG * along_BR2
-    return velocity_BR2 + explained_BR2 / age_BR1.clamp(min=_LEAST_AGE)
+    return velocity_BR2 + explained_BR2 / age_BR1.clamp(min=_SPAN)
 
 
 def _ahead(expected_BR3: Tensor) -> Tensor:

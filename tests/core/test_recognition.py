@@ -87,6 +87,15 @@ def test_what_an_object_is_off_becomes_velocity_and_less_of_it_along_the_line_of
     assert 0.0 < along[1] < across[0] < 2.0  # 2 m/s would explain a metre in half a second
 
 
+def test_between_two_entries_of_the_memory_errors_of_place_do_not_become_velocity():
+    expected, velocity = torch.tensor([[[0.0, 20.0, 0.0]]]), torch.zeros(1, 1, 2)
+    claimed = expected + torch.tensor([0.5, 0.0, 0.0])
+    late, early = (
+        corrected_velocities(velocity, torch.tensor([[[age]]]), expected, claimed).norm() for age in (0.5, 0.08)
+    )
+    assert early <= late
+
+
 def test_a_filter_of_claims_and_expectations_finds_out_how_fast_an_object_is():
     place, velocity, age = torch.tensor([[[10.0, 10.0, 0.0]]]), torch.zeros(1, 1, 2), torch.tensor([[[0.5]]])
     truth = torch.tensor([3.0, 1.0])
