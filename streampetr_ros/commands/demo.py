@@ -57,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of results (default: %(default)s)")
     parser.add_argument("--rerun", action="store_true", help="also show the scene in the rerun viewer")
     parser.add_argument("--rviz", action="store_true", help="show markers in RViz while the bag plays")
-    parser.add_argument("--rate", type=float, default=0.3, help="playing speed (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=0.33, help="playing speed (default: %(default)s)")
 
 
 def run(args: Namespace) -> None:
@@ -105,6 +105,7 @@ def _play_to_node(bag: Path, recorded: Path, model: Path, rate: float) -> None:
         "reliability": "reliable",
         "reference_topic": "/lidar_top/stamp",
         "score_threshold": 0.0,
+        "runtime": "auto",
     }
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node_command = [_executable("streampetr_node"), "--ros-args", *overrides]
