@@ -34,7 +34,7 @@ class Queries:
     reference_BQ3: Tensor  # normalised to the detection range; propagated ones may lie outside [0, 1]
     memory_BMC: Tensor  # M here: the entries that did not become queries
     memory_position_BMC: Tensor
-    prior_BQO: Tensor  # what is known of the queries before they are decoded, see `Heads`; zero but for proposals
+    prior_BQO: Tensor  # what is known of the queries beforehand, see `Heads`; zero where no image token speaks
 
 
 def sine_embedding(values: Tensor, channels: int) -> Tensor:
