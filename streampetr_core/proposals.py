@@ -44,23 +44,23 @@ class TokenClaims:
 
 
 @dataclass(frozen=True)
-class Proposals:
-    """P queries at objects that image tokens see; `claims` are those of all tokens, for training."""
-
-    content_BPC: Tensor
-    reference_BP3: Tensor  # normalised to the detection range
-    prior_BPO: Tensor  # what the tokens say, to be corrected by the decoder; see `Heads`
-    recognised: "Recognised"
-    claims: TokenClaims
-
-
-@dataclass(frozen=True)
 class Recognised:
     """What tokens say of the R remembered objects that become queries; zero where no token speaks of one."""
 
     content_BRC: Tensor
     centre_BR3: Tensor  # metres; where no token speaks of an object, the memory's
     prior_BRO: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """P queries at objects that image tokens see; `claims` are those of all tokens, for training."""
+
+    content_BPC: Tensor
+    reference_BP3: Tensor  # normalised to the detection range
+    prior_BPO: Tensor  # what the tokens say, to be corrected by the decoder; see `Heads`
+    recognised: Recognised
+    claims: TokenClaims
 
 
 class TokenHead(nn.Module):

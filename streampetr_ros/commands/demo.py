@@ -202,15 +202,10 @@ def _run(name: str, *arguments: object) -> None:
 @contextmanager
 def _beside(name: str, *arguments: object) -> Iterator[None]:
     """Run a subcommand, silent unless it fails, beside what is done meanwhile; raises StreampetrError if it fails."""
-    command = [*_streampetr(name), *map(str, arguments)]
-    _show(command)
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
-        try:
+        with _background([*_streampetr(name), *arguments], stdout=said, stderr=subprocess.STDOUT) as process:
             yield
             failed = process.wait() != 0
-        finally:
-            _stop(process)
         if failed:
             said.seek(0)
             raise StreampetrError(f"`streampetr {name}` failed:\n{said.read().decode(errors='replace').rstrip()}")
