@@ -1,5 +1,6 @@
 """Listener and broadcasters over the real middleware, and a buffer that follows the clock of its node."""
 
+import gc
 import time
 
 import pytest
@@ -102,3 +103,18 @@ def test_a_buffer_with_a_node_empties_itself_when_the_clock_jumps_back(executor)
     spin_to(50)
     assert not buffer.can_transform("map", "cam", Time())
     assert buffer.can_transform("base", "cam", Time())
+
+
+def test_a_clock_forgets_buffers_that_are_gone(executor):
+    node = add_node(executor, "many_lives", parameter_overrides=[Parameter("use_sim_time", value=True)])
+    for _ in range(200):  # a buffer's handle may come to lie where that of another was
+        tf2_ros.Buffer(node=node)
+        gc.collect(generation=0)
+    clock = add_node(executor, "clock").create_publisher(Clock, "/clock", 10)
+
+    def jumped_back():
+        clock.publish(Clock(clock=TimeMessage(sec=100)))
+        clock.publish(Clock(clock=TimeMessage(sec=50)))
+        return node.get_clock().now() == Time(seconds=50, clock_type=node.get_clock().clock_type)
+
+    spin_until(executor, jumped_back)

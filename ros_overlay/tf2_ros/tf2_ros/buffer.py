@@ -1,7 +1,9 @@
 """The buffer that programs use: lookups that may wait, and a history that follows the clock of a node."""
 
 import time as wall_time
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.clock import JumpThreshold, TimeJump
@@ -28,8 +30,10 @@ class Buffer(BufferCore):
         super().__init__(cache_time)
         if node is not None:
             threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
-            # The clock forgets a callback whose handle is gone.
-            self._jump_handle = node.get_clock().create_jump_callback(threshold, post_callback=self._on_time_jump)
+            on_jump = partial(_tell_of_jump, weakref.ref(self))
+            handle = node.get_clock().create_jump_callback(threshold, post_callback=on_jump)
+            # The clock knows a handle by its address alone, and goes on calling there when the handle is gone.
+            weakref.finalize(self, handle.unregister).atexit = False
 
     def lookup_transform(
         self,
@@ -97,6 +101,11 @@ class Buffer(BufferCore):
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._logger.warning("Detected jump back in time. Clearing tf buffer.")
         self.clear()
+
+
+def _tell_of_jump(buffer: weakref.ref[Buffer], jump: TimeJump) -> None:
+    if (alive := buffer()) is not None:
+        alive._on_time_jump(jump)
 
 
 def _wait(lookup: Callable[[], TransformStamped], timeout: Duration) -> tuple[bool, str]:
