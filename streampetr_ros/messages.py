@@ -53,21 +53,42 @@ class Objects:
         return Objects(*moved, tracks.scores_T, tracks.labels_T, tracks.ids_T, tracks.age_T)
 
 
-def detection_array(header: Header, objects: Objects, class_names: Sequence[str]) -> Detection3DArray:
-    """Return a Detection3DArray; size x is the length, y the width, z the height; id is that of the track, or empty."""
-    message = Detection3DArray(header=header)
-    ids = [""] * len(objects) if objects.ids_D is None else map(str, objects.ids_D.tolist())
-    rows = zip(objects.boxes_D7, objects.scores_D.tolist(), objects.labels_D.tolist(), ids, strict=True)
-    for box, score, label, id_ in rows:
-        hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = class_names[label]
-        hypothesis.hypothesis.score = score
-        detection = Detection3D(header=header, results=[hypothesis], id=id_)
-        detection.bbox.center = pose(box)
-        detection.bbox.size = vector(box[3:6])
-        hypothesis.pose.pose = detection.bbox.center
-        message.detections.append(detection)
-    return message
+class DetectionArrays:
+    """Makes Detection3DArrays out of the same message objects again and again; each replaces the one before.
+
+    Hundreds of new message objects for every frame cost as much as a small network.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        """Take the names of the labels."""
+        self._class_names = class_names
+        self._header = Header()
+        self._detections: list[Detection3D] = []
+
+    def make(self, header: Header, objects: Objects) -> Detection3DArray:
+        """Return a message that holds until the next one is made.
+
+        Size x is the length, y the width, z the height; id is that of the track, or empty.
+        """
+        self._header.stamp, self._header.frame_id = header.stamp, header.frame_id
+        self._detections += [self._new() for _ in range(len(objects) - len(self._detections))]
+        detections = self._detections[: len(objects)]
+        half_yaw_D = objects.boxes_D7[:, 6] / 2
+        rows_Dx = np.c_[objects.boxes_D7[:, :6], np.cos(half_yaw_D), np.sin(half_yaw_D), objects.scores_D]
+        ids = [""] * len(objects) if objects.ids_D is None else map(str, objects.ids_D.tolist())
+        names = (self._class_names[label] for label in objects.labels_D.tolist())
+        for detection, row, name, id_ in zip(detections, rows_Dx.tolist(), names, ids, strict=True):
+            detection.id = id_
+            hypothesis, centre, size = detection.results[0].hypothesis, detection.bbox.center, detection.bbox.size
+            centre.position.x, centre.position.y, centre.position.z, size.x, size.y, size.z = row[:6]
+            centre.orientation.w, centre.orientation.z, hypothesis.score = row[6:]
+            hypothesis.class_id = name
+        return Detection3DArray(header=self._header, detections=detections)
+
+    def _new(self) -> Detection3D:
+        detection = Detection3D(header=self._header, results=[ObjectHypothesisWithPose()])
+        detection.results[0].pose.pose = detection.bbox.center
+        return detection
 
 
 def point_cloud(header: Header, objects: Objects) -> PointCloud2:

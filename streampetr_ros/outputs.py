@@ -18,7 +18,7 @@ except ImportError:
 
 from streampetr_core.geometry import Array, invert_transform
 from streampetr_ros.markers import Shown, track_markers
-from streampetr_ros.messages import Objects, detection_array, point_cloud
+from streampetr_ros.messages import DetectionArrays, Objects, point_cloud
 from streampetr_ros.perception import Perceived
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -41,6 +41,7 @@ class Outputs:
         """
         self._node = node
         self._class_names = class_names
+        self._arrays = DetectionArrays(class_names)
         self._model = model
         self._base_frame = base_frame
         self._shown = Shown()
@@ -67,12 +68,12 @@ class Outputs:
         tracks = Objects.of_tracks(perceived.tracks, base_T_ref)
         world_T_base = np.asarray(world_T_ref) @ invert_transform(base_T_ref)
         for publisher, make in (
-            (self._detections, lambda: detection_array(header, found, self._class_names)),
+            (self._detections, lambda: self._arrays.make(header, found)),
             (self._detection_points, lambda: point_cloud(header, found)),
-            (self._tracks, lambda: detection_array(header, tracks, self._class_names)),
+            (self._tracks, lambda: self._arrays.make(header, tracks)),
             (self._objects, lambda: point_cloud(header, tracks)),
         ):
-            if publisher.get_subscription_count():  # hundreds of message objects cost as much as a small network
+            if publisher.get_subscription_count():
                 publisher.publish(make())
         if self._markers.get_subscription_count():
             markers, self._shown = track_markers(header, tracks, self._shown, world_T_base, self._class_names)

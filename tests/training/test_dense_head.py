@@ -138,7 +138,7 @@ def test_the_loss_is_nothing_for_the_truth_and_grows_with_each_mistake():
     values = truth.values_IT8.clone()
     values[..., 0] += 0.5
     wrong = dense_losses(TokenOutputs(-logits, values, STRIDE), truth)
-    assert wrong["dense_loss_depth"].item() == pytest.approx(2.0 * 0.5)  # its weight is 2
+    assert wrong["dense_loss_depth"].item() == pytest.approx(5.0 * 0.5)  # its weight is 5
     assert wrong["dense_loss_cls"] > 1
     assert wrong["dense_loss_size"].item() == pytest.approx(0, abs=1e-6)
 

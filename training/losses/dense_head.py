@@ -20,7 +20,7 @@ from streampetr_core.proposals import VALUES, TokenClaims, ray_axes, token_centr
 from training.losses.functions import focal_loss
 from training.truth import Truth
 
-_WEIGHTS = {"depth": 2.0, "centre": 0.5, "size": 1.0, "heading": 0.5}
+_WEIGHTS = {"depth": 5.0, "centre": 0.5, "size": 1.0, "heading": 0.5}
 _CLASS_WEIGHT = 2.0
 _MAX_OFFSET = 8.0  # cells; large objects at close range must not drown the others
 _MIN_DEPTH = 0.5  # metres; what is nearer has no projection to speak of
