@@ -102,6 +102,7 @@ def _play_to_node(bag: Path, recorded: Path, model: Path, rate: float) -> None:
         "model": model.resolve(),
         "autostart": "true",
         "realtime": "false",
+        "transform_wait": 5.0,
         "reliability": "reliable",
         "reference_topic": "/lidar_top/stamp",
         "score_threshold": 0.0,

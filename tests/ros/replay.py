@@ -20,6 +20,7 @@ from tests.ros.rig import Spinner, spin_until
 PUBLISHED = ("detections", "detections/points", "tracks", "objects")
 EVERY_SET = {
     "realtime": False,
+    "transform_wait": 5.0,
     "reliability": "reliable",
     "reference_topic": "/lidar_top/stamp",
     "score_threshold": 0.0,
