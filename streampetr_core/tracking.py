@@ -28,7 +28,7 @@ class TrackerConfig:
     num_propagated: int
     num_classes: int
     birth_score: float = 0.25  # a detection that is nobody's begins a track from here on
-    keep_score: float = 0.15  # a detection of a known track counts from here on
+    keep_score: float = 0.25  # a detection of a known track counts from here on
     max_unseen: float = 1.2  # seconds that a track outlives its last detection: one, and room for jitter
     score_weight: float = 0.5  # of the newest detection in a track's score and class
     gate: float = 0.5  # metres between track and detection that are always allowed ...

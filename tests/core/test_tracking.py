@@ -140,9 +140,10 @@ def test_a_chain_that_jumps_loses_its_id():
 def test_scores_decide_who_is_born_and_who_goes_on():
     assert len(step([box(0, 0.2)], [0])[0]) == 0
     _, state = step([box(0, 0.9)], [0])
-    known, later = track(detections([box(0, 0.2)], [0]), None, state, STILL, 0.5, CONFIG)
+    config = replace(CONFIG, keep_score=0.15)
+    known, later = track(detections([box(0, 0.2)], [0]), None, state, STILL, 0.5, config)
     assert known.scores_T == pytest.approx([0.55])
-    assert len(track(detections([box(0, 0.1)], [0]), None, later, STILL, 0.5, CONFIG)[0]) == 0
+    assert len(track(detections([box(0, 0.1)], [0]), None, later, STILL, 0.5, config)[0]) == 0
 
 
 def test_a_short_doubt_about_the_class_changes_neither_id_nor_class():
