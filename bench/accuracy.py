@@ -2,7 +2,8 @@
 
 `rates`: keyframes alone are judged, as at 2 Hz, but the frames between them are seen too. Either the memory keeps
 entries half a second apart (rate-aware), keyframes halfway between two of them, or it takes in every frame.
-`cameras`: one to three cameras are missing all the time. What the folder has already is not evaluated again.
+`cameras`: one to three cameras are missing all the time. What `--out` has already is not
+evaluated again, so give other weights another folder.
 
 Examples:
   streampetr synth out/val12 --scenes 4 --val-scenes 4 --samples 40 --size 800x450 --sweeps

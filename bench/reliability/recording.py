@@ -15,34 +15,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from streampetr_core.checkpoint import save_checkpoint, untrained_checkpoint
-from streampetr_core.config import ModelConfig
 from streampetr_core.geometry import Array, invert_transform
 from streampetr_ros.bag.play import message_class
 from streampetr_ros.bag.reading import open_bag, read_messages
 from streampetr_ros.transforms import matrix_from_transform
+from tests.ros.rig import TINY
 
 IMAGE, INFO, TF, TF_STATIC = "image", "info", "tf", "tf_static"
 _SAMPLES, _SIZE = 10, "320x180"
 _VERSION = "v1.0-synth"
 # Whether a node survives does not depend on its network, so that it is as small as can be.
-_MODEL = ModelConfig(
-    name="tiny",
-    backbone="resnet18_half",
-    input_height=32,
-    input_width=64,
-    pixel_mean=(123.675, 116.28, 103.53),
-    pixel_std=(58.395, 57.12, 57.375),
-    channel_order="rgb",
-    num_learned=12,
-    num_propagated=4,
-    memory_length=16,
-    num_admitted=4,
-    channels=32,
-    num_layers=2,
-    num_heads=4,
-    ffn_channels=64,
-    position_hidden_channels=64,
-)
+_MODEL = replace(TINY, backbone="resnet18_half", input_height=32, input_width=64)
 
 
 @dataclass(frozen=True)
