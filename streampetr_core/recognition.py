@@ -22,7 +22,7 @@ _REACH = 3.0  # standard deviations
 # How much of what an object is off its expectation is put down to its velocity: across the line of sight, and along it.
 _GAIN_ACROSS, _GAIN_ALONG = 0.3, 0.1
 _SPAN = 0.5  # seconds; over less, errors of place would count as velocity
-_TRUST = 0.5  # share of the expectation in the place of an object that is exactly where it is expected
+_TRUST = 0.0  # share of the expectation in the place of an object that is exactly where it is expected
 
 
 @dataclass(frozen=True)
