@@ -60,10 +60,11 @@ class Detector(nn.Module):
         size = features_BNChw.shape[-2:]
         geometry = self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *size)
         memory = self.carry(frame, memory)
-        queries = self.temporal(memory, proposals=self.propose(features_BNChw, frame, memory))
+        proposals = self.propose(features_BNChw, frame, memory)
+        queries = self.temporal(memory, proposals=proposals)
         hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
         predictions = self.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
-        return predictions, self.update(predictions, memory)
+        return self.update(predictions, memory, proposals)
 
     def geometry(self, frame: Frame) -> Geometry:
         """Embed where every image token looks; depends on the calibration alone."""
@@ -123,12 +124,16 @@ class Detector(nn.Module):
             token_allowed,
         )
 
-    def update(self, predictions: Predictions, memory: Memory) -> Memory:
-        """Admit the K best queries of this frame to the carried memory."""
+    def update(
+        self, predictions: Predictions, memory: Memory, proposals: Proposals | None = None
+    ) -> tuple[Predictions, Memory]:
+        """Return what is known after a frame, and the carried memory with the K best queries of it.
+
+        A model with proposals follows objects, so what the decoder says of this frame is not the last word.
+        """
+        known_BQV = predictions.centre_BQ3[..., :0]
+        if proposals is not None:
+            predictions, known_BQV = self.proposals.follow(predictions, proposals.recognised)
         best_BK1 = admitted_queries(predictions, self.config.num_admitted)[..., None]
-        return memory.admit(
-            *(
-                x.take_along_dim(best_BK1, dim=1)
-                for x in (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2)
-            )
-        )
+        seen = (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2, known_BQV)
+        return predictions, memory.admit(*(x.take_along_dim(best_BK1, dim=1) for x in seen))

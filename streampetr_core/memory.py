@@ -1,6 +1,7 @@
 """The memory: what past frames found, carried along with the vehicle. State is a value; nothing here changes in place.
 
-B batch, M memory entries (newest first), K entries admitted in one frame, P entries that become queries, C channels.
+B batch, M memory entries (newest first), K entries admitted in one frame, P entries that become queries, C channels,
+V numbers known of an object.
 Paper section 3.2. The published code keeps entries in the global frame; here they are always expressed in the reference
 frame of the last step, which is equivalent and keeps large coordinates and unix times out of float32.
 """
@@ -36,9 +37,10 @@ class Memory:
     velocity_BM2: Tensor  # m/s, in the reference frame in which it was observed (the published weights expect that)
     age_BM1: Tensor  # seconds since it was observed
     ref_T_obs_BM44: Tensor  # from the reference frame of the observation into that of the last step; zero: never used
+    known_BMV: Tensor  # see `following.Known`, in the frame of the observation; V is 0 where objects are not followed
 
     @staticmethod
-    def fresh(start_centres_P3: Tensor, batch: int, length: int, channels: int) -> "Memory":
+    def fresh(start_centres_P3: Tensor, batch: int, length: int, channels: int, num_known: int = 0) -> "Memory":
         """Return the memory of a scene that just begins: empty, but its P newest entries are fixed start centres."""
         zeros = start_centres_P3.new_zeros
         num_start = len(start_centres_P3)
@@ -46,7 +48,12 @@ class Memory:
         centre_BM3[:, :num_start] = start_centres_P3
         ref_T_obs_BM44[:, :num_start] = torch.eye(4, dtype=zeros(0).dtype, device=start_centres_P3.device)
         return Memory(
-            zeros(batch, length, channels), centre_BM3, zeros(batch, length, 2), zeros(batch, length, 1), ref_T_obs_BM44
+            zeros(batch, length, channels),
+            centre_BM3,
+            zeros(batch, length, 2),
+            zeros(batch, length, 1),
+            ref_T_obs_BM44,
+            zeros(batch, length, num_known),
         )
 
     def advance(self, ref_T_prev_B44: Tensor, dt_B: Tensor) -> "Memory":
@@ -58,6 +65,7 @@ class Memory:
             self.velocity_BM2,
             self.age_BM1 + dt_B[:, None, None],
             ref_T_prev_B44[:, None] @ self.ref_T_obs_BM44,
+            self.known_BMV,
         )
 
     def where(self, condition_B: Tensor, other: "Memory") -> "Memory":
@@ -68,12 +76,12 @@ class Memory:
 
         return Memory(**{name: choose(own, getattr(other, name)) for name, own in vars(self).items()})
 
-    def admit(self, embedding_BKC: Tensor, centre_BK3: Tensor, velocity_BK2: Tensor) -> "Memory":
+    def admit(self, embedding_BKC: Tensor, centre_BK3: Tensor, velocity_BK2: Tensor, known_BKV: Tensor) -> "Memory":
         """Put K fresh observations in front; the K oldest entries are forgotten. No gradient flows through it."""
         batch, num_admitted, _ = centre_BK3.shape
         identity_BK44 = torch.eye(4, dtype=centre_BK3.dtype, device=centre_BK3.device).expand(batch, num_admitted, 4, 4)
         admitted = Memory(
-            embedding_BKC, centre_BK3, velocity_BK2, centre_BK3.new_zeros(batch, num_admitted, 1), identity_BK44
+            embedding_BKC, centre_BK3, velocity_BK2, centre_BK3.new_zeros(batch, num_admitted, 1), identity_BK44, known_BKV
         )
         return Memory(
             **{

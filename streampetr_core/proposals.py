@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
-from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT
+from streampetr_core.following import Expected, expect, follow, typical_speeds
+from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT, Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import inverse_sigmoid
-from streampetr_core.recognition import corrected_velocities, expected_centres, fused_centres, recognise
+from streampetr_core.recognition import recognise
 
 # What a token says of its object: log depth, offset from the token to the projected centre in cells (x, y), log
 # length, width and height, and the heading against the token's viewing ray (see `ray_axes`).
@@ -48,8 +49,10 @@ class Recognised:
     """What tokens say of the R remembered objects that become queries; zero where no token speaks of one."""
 
     content_BRC: Tensor
-    centre_BR3: Tensor  # metres; where no token speaks of an object, the memory's
+    centre_BR3: Tensor  # metres; where no token speaks of an object, where it is expected
     prior_BRO: Tensor
+    found_BR1: Tensor  # bool: a token speaks of it
+    expected: Expected
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class ProposalBuilder(nn.Module):
         low, high = torch.tensor(config.detection_range).chunk(2)
         self.register_buffer("range_low_3", low, persistent=False)
         self.register_buffer("range_size_3", high - low, persistent=False)
+        self.register_buffer("speeds_S", typical_speeds(config.class_names), persistent=False)
 
     def forward(
         self, features_BNChw: Tensor, ref_P_img_BN44: Tensor, memory: Memory, present_BN: Tensor | None = None
@@ -124,24 +128,30 @@ class ProposalBuilder(nn.Module):
         reference_BP3 = (boxes_BP8[..., :3] - self.range_low_3) / self.range_size_3
         return Proposals(content_BPC, reference_BP3.clamp(0.0, 1.0), prior_BPO, recognised, claims)
 
+    @torch.no_grad()
+    def follow(self, predictions: Predictions, recognised: Recognised) -> tuple[Predictions, Tensor]:
+        """Return what is known of objects after the decoder's predictions; see `following.follow`."""
+        return follow(predictions, recognised.expected, recognised.found_BR1, self.speeds_S)
+
     def _recognise(
         self, claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, memory: Memory
     ) -> tuple[Recognised, Tensor]:
         """Return what tokens say of remembered objects, and which tokens do, (B, T)."""
-        expected_BR3, velocity_BR2 = expected_centres(memory, self.num_propagated)
-        age_BR1 = memory.age_BM1[:, : self.num_propagated]
-        found = recognise(expected_BR3, age_BR1[..., 0] > 0.0, boxes_BT8[..., :3].detach(), scores_BT)
+        expected = expect(memory, self.num_propagated, self.speeds_S)
+        classes_BTS = claims.class_logits_BTS.detach().sigmoid()
+        found = recognise(expected, boxes_BT8[..., :3].detach(), classes_BTS, scores_BT)
         content_BRC, boxes_BR8, prior_BRO = self._said(claims, boxes_BT8, scores_BT, found.token_BR)
         claimed_BR3, found_BR1 = boxes_BR8[..., :3], found.found_BR[..., None]
-        motion_BRm = torch.cat([claimed_BR3 - expected_BR3, velocity_BR2, age_BR1], dim=-1)
+        age_BR1, velocity_BR2 = memory.age_BM1[:, : self.num_propagated], expected.velocity_BR2
+        motion_BRm = torch.cat([claimed_BR3 - expected.centre_BR3, velocity_BR2, age_BR1], dim=-1)
         content_BRC = content_BRC + self.motion(motion_BRm)
-        centre_BR3 = fused_centres(expected_BR3, claimed_BR3, found.fit_BR)
-        moves_BR2 = corrected_velocities(velocity_BR2, age_BR1, expected_BR3, claimed_BR3)
-        prior_BRO = prior_BRO + F.pad(moves_BR2, (prior_BRO.shape[-1] - moves_BR2.shape[-1], 0))
+        prior_BRO = prior_BRO + F.pad(velocity_BR2, (prior_BRO.shape[-1] - velocity_BR2.shape[-1], 0))
         recognised = Recognised(
             torch.where(found_BR1, content_BRC, 0.0),
-            torch.where(found_BR1, centre_BR3, memory.centre_BM3[:, : self.num_propagated]),
+            torch.where(found_BR1, claimed_BR3, expected.centre_BR3),
             torch.where(found_BR1, prior_BRO, 0.0),
+            found_BR1,
+            expected,
         )
         return recognised, found.taken_BT
 

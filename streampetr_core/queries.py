@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
+from streampetr_core.following import number_known
 from streampetr_core.heads import BOX_CODE_SIZE
 from streampetr_core.memory import Memory
 from streampetr_core.modulation import ModulatedLayerNorm
@@ -69,6 +70,7 @@ class QueryBuilder(nn.Module):
         self.placed = config.placed_queries
         self.prior_size = len(config.class_names) + BOX_CODE_SIZE
         self.memory_length = config.memory_length
+        self.num_known = number_known(len(config.class_names)) if config.num_proposals else 0
         self.reference_points = nn.Parameter(torch.rand(config.num_learned - config.num_proposals, 3))
         self.register_buffer("start_points", torch.rand(config.num_propagated, 3))
         self.embedding = nn.Sequential(
@@ -84,7 +86,9 @@ class QueryBuilder(nn.Module):
     def fresh_memory(self, batch: int) -> Memory:
         """Return the memory of B scenes that just begin."""
         centres_P3 = self.start_points * self.range_size_3 + self.range_low_3
-        return Memory.fresh(centres_P3, batch, self.memory_length, self.time_embedding[0].in_features)
+        return Memory.fresh(
+            centres_P3, batch, self.memory_length, self.time_embedding[0].in_features, self.num_known
+        )
 
     def learned(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return content, position and reference of the learned queries; they depend on the weights alone."""

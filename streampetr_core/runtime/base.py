@@ -111,7 +111,7 @@ class EngineRuntime:
         typed = _cast(queries, self.engine.dtype)
         hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
         predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3, queries.prior_BQO)
-        return predictions, self._detector.update(predictions, memory)
+        return self._detector.update(predictions, memory, proposals)
 
     def _propose(
         self, features: Tensor, frame: Frame, memory: Memory, seen: list[list[int]] | None

@@ -13,7 +13,7 @@ from streampetr_core.heads import admitted_queries
 from streampetr_core.memory import Memory
 from streampetr_core.runtime.stages import LastLayerDecoder, lean_decoder
 
-MEMORY_NAMES = ("embedding", "centre", "velocity", "age", "ref_T_obs")
+MEMORY_NAMES = ("embedding", "centre", "velocity", "age", "ref_T_obs")  # and "known", of a model with proposals
 PREDICTION_NAMES = ("class_logits", "boxes")
 _LEARNED_NAMES = ("learned_content", "learned_position", "learned_reference")
 
@@ -58,12 +58,14 @@ class HeadStage(nn.Module):
         dt: Tensor,
         is_first: Tensor,
         ref_P_img: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return class logits, boxes and the five tensors of the next memory; `is_first` (1,) is 0 or 1.
+        """Return class logits, boxes and the tensors of the next memory; `is_first` (1,) is 0 or 1.
 
-        A model with proposals needs the inverse projections (1, N, 4, 4) too.
+        A model with proposals needs the inverse projections (1, N, 4, 4) too, and its memory has a sixth tensor.
         """
-        carried = Memory(embedding, centre, velocity, age, ref_T_obs).advance(ref_T_prev, dt)
+        known = centre[..., :0] if known is None else known
+        carried = Memory(embedding, centre, velocity, age, ref_T_obs, known).advance(ref_T_prev, dt)
         memory = self.queries.fresh_memory(1).where(is_first > 0.5, carried)
         learned = (self.learned_content, self.learned_position, self.learned_reference)
         proposals = None if self.proposals is None else self.proposals(features[None].float(), ref_P_img, memory)
@@ -75,11 +77,12 @@ class HeadStage(nn.Module):
         )
         hidden = self.decoder(*(x.to(self.dtype) for x in typed)).float()
         predictions = self.heads(hidden[None], queries.reference_BQ3, queries.prior_BQO)
+        known = predictions.centre_BQ3[..., :0]
+        if proposals is not None:
+            predictions, known = self.proposals.follow(predictions, proposals.recognised)
         # Of one scene; OpenVINO's reader rejects the gather that a batch would need.
         best_K = admitted_queries(predictions, self.num_admitted)[0]
-        after = memory.admit(
-            predictions.embedding_BQC.index_select(1, best_K),
-            predictions.centre_BQ3.index_select(1, best_K),
-            predictions.velocity_BQ2.index_select(1, best_K),
-        )
-        return predictions.class_logits[-1], predictions.boxes[-1], *vars(after).values()
+        seen = (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2, known)
+        after = memory.admit(*(x.index_select(1, best_K) for x in seen))
+        kept = [value for value in vars(after).values() if value.shape[-1]]
+        return predictions.class_logits[-1], predictions.boxes[-1], *kept

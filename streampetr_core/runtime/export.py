@@ -75,7 +75,7 @@ def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Non
     _, (features, *tensors) = example_arguments(detector, batch=1)
     cameras, tokens = free_sizes(checkpoint.config)
     head = HeadStage(detector, dtype)
-    memory = tuple(vars(detector.fresh_memory()).values())
+    *memory, known = vars(detector.fresh_memory()).values()
     motion = (torch.eye(4)[None], torch.full((1,), 0.5), torch.zeros(1))
     inputs = {
         "features": features[0].to(dtype),
@@ -84,13 +84,16 @@ def export_head(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Non
         **dict(zip(_MOTION_NAMES, motion, strict=True)),
     }
     free = {"features": {0: cameras}, **{name: {1: tokens} for name in GEOMETRY_NAMES}}
+    outputs = [*PREDICTION_NAMES, *(f"next_{name}" for name in MEMORY_NAMES)]
     if checkpoint.config.num_proposals:
         inputs["ref_P_img"], free["ref_P_img"] = torch.eye(4).expand(1, len(features[0]), 4, 4).clone(), {1: cameras}
+        inputs["known"] = known
+        outputs.append("next_known")
     write_onnx(
         head,
         tuple(inputs.values()),
         list(inputs),
-        [*PREDICTION_NAMES, *(f"next_{name}" for name in MEMORY_NAMES)],
+        outputs,
         folder / f"{HEAD}.onnx",
         free,
     )

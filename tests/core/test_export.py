@@ -12,7 +12,6 @@ import torch
 from streampetr_core.checkpoint import save_checkpoint
 from streampetr_core.commands import export as command
 from streampetr_core.errors import StreampetrError
-from streampetr_core.memory import Memory
 from streampetr_core.runtime import RuntimeOptions, TorchRuntime, open_runtime
 from streampetr_core.runtime.export import export_geometry, export_head
 from streampetr_core.runtime.onnx_export import export_encoder
@@ -85,19 +84,20 @@ class Deployed:
         (features,) = self.encoder.run(None, {"images": frame.images_BN3HW[0].numpy()})
         inputs = {
             **{"features": features, "position": position, "gamma": gamma, "beta": beta},
-            **dict(zip(MEMORY, memory, strict=True)),
+            **dict(zip(MEMORY, memory, strict=False)),
             "ref_T_prev": frame.ref_T_prev_B44.numpy(),
             "dt": frame.dt_B.float().numpy(),
             "is_first": frame.is_first_B.float().numpy(),
         }
         if any(node.name == "ref_P_img" for node in self.head.get_inputs()):
-            inputs["ref_P_img"] = inverse
+            inputs |= {"ref_P_img": inverse, "known": memory[-1]}
         logits, boxes, *after = self.head.run(None, inputs)
         return logits, boxes, after
 
 
 def arrays(memory):
-    return [value.numpy() for value in vars(memory).values()]
+    """Return what a memory holds; that of a model without proposals knows nothing of objects beyond five tensors."""
+    return [value.numpy() for value in vars(memory).values() if value.shape[-1]]
 
 
 def forced_frames():
@@ -159,7 +159,8 @@ def assert_same_sequence(checkpoint, folder, cameras):
         np.testing.assert_allclose(boxes, predictions.boxes[-1], rtol=0, atol=3e-4)
         for ours, expected in zip(handed, arrays(memory), strict=True):
             np.testing.assert_allclose(ours, expected, rtol=0, atol=3e-4)
-        memory = Memory(*map(torch.from_numpy, handed))
+        given = map(torch.from_numpy, handed)
+        memory = replace(memory, **dict(zip(vars(memory), given, strict=False)))
 
 
 def test_names_and_free_sizes_are_those_of_the_documentation(engines):
@@ -205,7 +206,8 @@ def test_half_precision_is_in_the_files_and_metres_stay_float32(tmp_path):
     assert set(types.values()) == {onnx.TensorProto.FLOAT}
     detector, frame = lively_checkpoint().detector().requires_grad_(False), make_frame(lively_checkpoint().config)
     features, memory = detector.encode(frame.images_BN3HW)[0], detector.fresh_memory()
-    given = [features.half(), *vars(detector.geometry(frame)).values(), *vars(memory).values()]
+    given = [features.half(), *vars(detector.geometry(frame)).values()]
+    given += [*map(torch.from_numpy, arrays(memory))]
     given += [frame.ref_T_prev_B44, frame.dt_B, frame.is_first_B.float()]
     session = onnxruntime.InferenceSession(str(tmp_path / "head.onnx"))
     inputs = {node.name: value.numpy() for node, value in zip(session.get_inputs(), given, strict=True)}
