@@ -33,7 +33,7 @@ def recognise(expected: Expected, claimed_BT3: Tensor, classes_BTS: Tensor, scor
     Of objects that choose the same one, the first has it: memory entries stand best first. `classes` are how likely
     each token finds each class.
     """
-    stands_BRT, moves_BRT, misfit_BRT = likelihoods(expected, claimed_BT3[..., :2])
+    stands_BRT, moves_BRT, misfit_BRT = likelihoods(expected, claimed_BT3[:, None, :, :2])
     fit_BRT = torch.lerp(stands_BRT, moves_BRT, expected.known.moving) * _alike(expected, classes_BTS)
     claim_BRT = torch.where(misfit_BRT < _REACH**2, fit_BRT * scores_BT[:, None], 0.0)
     best_BR, token_BR = claim_BRT.max(dim=-1)

@@ -86,9 +86,9 @@ def test_memory_equals_the_published_global_bookkeeping(frames, origin, start_ti
         theirs.pre_update(invert_transform(world_T_ref), time, not is_first)
         assert_same(ours, theirs)
 
-        embedding, point, velocity = (random.normal(size=(ADMITTED, size)) for size in (CHANNELS, 3, 2))
+        embedding, point, velocity, known = (random.normal(size=(ADMITTED, size)) for size in (CHANNELS, 3, 2, 0))
         point *= 30
-        tensors = (torch.from_numpy(value).float()[None] for value in (embedding, point, velocity))
+        tensors = (torch.from_numpy(value).float()[None] for value in (embedding, point, velocity, known))
         ours = ours.admit(*tensors)
         theirs.post_update(world_T_ref, time, embedding, point, velocity)
         previous = world_T_ref
@@ -107,11 +107,12 @@ def assert_same(ours: Memory, theirs: GlobalMemory) -> None:
 
 
 def test_the_oldest_entries_are_forgotten_first():
-    memory = Memory.fresh(START_CENTRES, 1, LENGTH, CHANNELS)
+    memory = Memory.fresh(START_CENTRES, 1, LENGTH, CHANNELS, num_known=5)
     for number in range(1, 5):
         value = torch.full((1, ADMITTED, 1), float(number))
-        memory = memory.admit(value.expand(-1, -1, CHANNELS), value.expand(-1, -1, 3), value.expand(-1, -1, 2))
-    assert memory.embedding_BMC[0, :, 0].tolist() == [4, 4, 4, 3, 3, 3, 2]
+        memory = memory.admit(*(value.expand(-1, -1, size) for size in (CHANNELS, 3, 2, 5)))
+    for field in (memory.embedding_BMC, memory.known_BMV):
+        assert field[0, :, 0].tolist() == [4, 4, 4, 3, 3, 3, 2]
 
 
 def test_each_batch_element_moves_on_its_own():
