@@ -31,7 +31,11 @@ _ORIGIN_UNIT, _ANGLE_UNIT = 2.0, 0.1  # metres, radians: about what cameras of c
 _FIRST_DEPTH = 15.0  # metres; what an untrained head says
 _LOG_DEPTHS = (math.log(0.5), math.log(100.0))
 _CENTRE_WIDTH = 0.7  # cells; how fast a token's score falls with the distance to the centre that it points to
+# How far apart two tokens' claims of one object are, one standard deviation: along the line of sight for each metre of
+# distance, and across it for each metre of the object's narrower side.
+_SAME_ALONG, _SAME_ACROSS = 0.08, 0.15
 _MOTION_VALUES = 3 + 2 + 1  # of a remembered object: by how much it is not where it was expected, velocity, age
+_TINY = 1e-9
 _BESIDE = 0.2  # what the score of a token counts that has a better one next to it
 
 
@@ -163,7 +167,8 @@ class ProposalBuilder(nn.Module):
             _rows(x, token_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, scores_BT[..., None])
         )
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
-        boxes_BP8 = boxes_BP8.detach()
+        classes_BTS = claims.class_logits_BTS.detach().sigmoid() * (scores_BT >= 0)[..., None]
+        boxes_BP8 = agreed_boxes(boxes_BT8.detach(), classes_BTS, token_BP)
         return self.content(said_BPc), boxes_BP8, _prior(logits_BPS.detach(), scores_BP1[..., 0], boxes_BP8)
 
 
@@ -182,6 +187,27 @@ def _prior(logits_BPS: Tensor, scores_BP: Tensor, boxes_BP8: Tensor) -> Tensor:
     # The centre is where the query begins.
     box_BPc = F.pad(boxes_BP8[..., 3:], (3, BOX_CODE_SIZE - boxes_BP8.shape[-1]))
     return torch.cat([class_BPS, box_BPc], dim=-1)
+
+
+def agreed_boxes(boxes_BT8: Tensor, classes_BTS: Tensor, token_BP: Tensor) -> Tensor:
+    """Return the boxes (B, P, 8) of P tokens, with place and size as all tokens that see the same object say on average.
+
+    That two tokens see the same one is the likelier, the more sure they are of the same class and the nearer the places
+    that they claim; along the line of sight these may be farther apart.
+    """
+    own_BP8 = _rows(boxes_BT8, token_BP)
+    place_BP2, place_BT2 = own_BP8[..., :2], boxes_BT8[..., :2]
+    narrower_BP1 = own_BP8[..., 3:5].amin(dim=-1, keepdim=True).exp()
+    distance_BP1 = place_BP2.norm(dim=-1, keepdim=True).clamp(min=_TINY)
+    ahead_BP2 = place_BP2 / distance_BP1
+    away_BPT2 = place_BT2[:, None] - place_BP2[:, :, None]
+    along_BPT = (away_BPT2 * ahead_BP2[:, :, None]).sum(dim=-1)
+    across_BPT = away_BPT2[..., 1] * ahead_BP2[..., :1] - away_BPT2[..., 0] * ahead_BP2[..., 1:]
+    misfit_BPT = (along_BPT / (_SAME_ALONG * distance_BP1)).square() + (across_BPT / (_SAME_ACROSS * narrower_BP1)).square()
+    alike_BPT = _rows(classes_BTS, token_BP) @ classes_BTS.transpose(1, 2)
+    weight_BPT = alike_BPT * torch.exp(-0.5 * misfit_BPT)
+    agreed_BP6 = weight_BPT @ boxes_BT8[..., :6] / weight_BPT.sum(dim=-1, keepdim=True).clamp(min=_TINY)
+    return torch.cat([agreed_BP6, own_BP8[..., 6:]], dim=-1)
 
 
 def token_scores(claims: TokenClaims, height: int, width: int) -> Tensor:
