@@ -7,8 +7,8 @@ and Bar-Shalom 1988, with the places merged after every sight). Along the line o
 across it, so both directions have variances of their own; that the line of sight turns is neglected. Class, size and
 heading are running averages. Only models with proposals follow objects; no gradient flows through it.
 
-B batch, M memory entries, R remembered objects that become queries (the newest entries), Q queries, S classes, V numbers
-known of an object, A axes: along and across the line of sight, seen from above.
+B batch, M memory entries, R remembered objects that become queries (the newest entries), Q queries, S classes,
+V numbers known of an object, A axes: along and across the line of sight, seen from above.
 """
 
 from dataclasses import dataclass, replace
@@ -29,12 +29,15 @@ _MOVING = 0.3  # how likely an object moves that is seen for the first time
 _SPEED = 8.0  # m/s, of what moves, one standard deviation
 _SLOW = {"pedestrian": 1.5, "bicycle": 4.0, "barrier": 0.1, "traffic_cone": 0.1}  # m/s, where `_SPEED` is too much
 _ACCELERATION = 0.33  # of its class's speed, for each second
+_PROBABLY = 0.5
 _TINY = 1e-6
 _UNLIKELY = 1e-3  # of a sight under a hypothesis, so that none dies for ever
 # Share of the newest sight in the running averages, once many have been seen.
 _CLASS_SHARE, _SIZE_SHARE, _HEADING_SHARE = 0.2, 0.2, 0.3
 _CONFIRMED = 0.6  # what is seen again is surer by up to so much log odds
 _AHEAD = 0.5  # of the heading of what moves for sure, in standard deviations of its velocity: how far it follows it
+# By how much log odds an object is less sure for each metre that its place is uncertain, and if it moves.
+_PLACE_DOUBT, _MOTION_DOUBT = 0.3, 0.5
 _BESIDE, _HIDDEN = 0.7, 3.0  # what has a better one within so many widths of the narrower loses so much log odds
 
 
@@ -182,7 +185,7 @@ def first_sight(class_logits_BQS: Tensor, boxes_BQ10: Tensor, speeds_S: Tensor) 
 
 
 def seen_again(expected: Expected, sight: Known, centre_BR3: Tensor) -> tuple[Tensor, Known]:
-    """Return centres (B, R, 3) and what is known of objects that a frame shows at `centre`, and otherwise as `sight`."""
+    """Return centres (B, R, 3) and what is known of objects that a frame shows at `centre`, and else as `sight`."""
     known, axes_BR22 = expected.known, expected.axes_BRA2
     stands, moves, _ = likelihoods(expected, centre_BR3[:, :, None, :2])
     moves, stands = known.moving * (moves + _UNLIKELY), (1.0 - known.moving) * (stands + _UNLIKELY)
@@ -217,13 +220,18 @@ def seen_again(expected: Expected, sight: Known, centre_BR3: Tensor) -> tuple[Te
 
 
 def _said(centre_BQ3: Tensor, known: Known, embedding_BQC: Tensor) -> Predictions:
-    """Return predictions of one layer. What moves for sure heads where it moves; what probably stands has no speed."""
+    """Return predictions of one layer. What moves for sure heads where it moves; what probably stands has no speed.
+
+    A score says how probable an object is at this place, so it is the lower the less sure the place is.
+    """
     certainty = known.velocity / known.speed.mean(dim=-1, keepdim=True).sqrt().clamp(min=_TINY)
     heading = F.normalize(known.heading + _AHEAD * known.moving * certainty, dim=-1)
-    velocity = torch.where(known.moving > 0.5, known.velocity, 0.0)
+    velocity = torch.where(known.moving > _PROBABLY, known.velocity, 0.0)
     boxes = torch.cat([centre_BQ3, known.log_size, heading.flip(-1), velocity], dim=-1)
-    hidden = _HIDDEN * _has_better_beside(centre_BQ3, known)
-    return Predictions((known.class_logits - hidden)[None], boxes[None], embedding_BQC)
+    error_BQ1 = torch.lerp(known.still, known.place, known.moving).amax(dim=-1, keepdim=True).sqrt()
+    doubt_BQ1 = _PLACE_DOUBT * error_BQ1 + _MOTION_DOUBT * known.moving
+    hidden_BQ1 = _HIDDEN * _has_better_beside(centre_BQ3, known)
+    return Predictions((known.class_logits - doubt_BQ1 - hidden_BQ1)[None], boxes[None], embedding_BQC)
 
 
 def _has_better_beside(centre_BQ3: Tensor, known: Known) -> Tensor:

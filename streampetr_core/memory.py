@@ -81,7 +81,12 @@ class Memory:
         batch, num_admitted, _ = centre_BK3.shape
         identity_BK44 = torch.eye(4, dtype=centre_BK3.dtype, device=centre_BK3.device).expand(batch, num_admitted, 4, 4)
         admitted = Memory(
-            embedding_BKC, centre_BK3, velocity_BK2, centre_BK3.new_zeros(batch, num_admitted, 1), identity_BK44, known_BKV
+            embedding_BKC,
+            centre_BK3,
+            velocity_BK2,
+            centre_BK3.new_zeros(batch, num_admitted, 1),
+            identity_BK44,
+            known_BKV,
         )
         return Memory(
             **{

@@ -190,7 +190,7 @@ def _prior(logits_BPS: Tensor, scores_BP: Tensor, boxes_BP8: Tensor) -> Tensor:
 
 
 def agreed_boxes(boxes_BT8: Tensor, classes_BTS: Tensor, token_BP: Tensor) -> Tensor:
-    """Return the boxes (B, P, 8) of P tokens, with place and size as all tokens that see the same object say on average.
+    """Return boxes (B, P, 8) of P tokens, with place and size as all tokens that see the same object say on average.
 
     That two tokens see the same one is the likelier, the more sure they are of the same class and the nearer the places
     that they claim; along the line of sight these may be farther apart.
@@ -203,7 +203,9 @@ def agreed_boxes(boxes_BT8: Tensor, classes_BTS: Tensor, token_BP: Tensor) -> Te
     away_BPT2 = place_BT2[:, None] - place_BP2[:, :, None]
     along_BPT = (away_BPT2 * ahead_BP2[:, :, None]).sum(dim=-1)
     across_BPT = away_BPT2[..., 1] * ahead_BP2[..., :1] - away_BPT2[..., 0] * ahead_BP2[..., 1:]
-    misfit_BPT = (along_BPT / (_SAME_ALONG * distance_BP1)).square() + (across_BPT / (_SAME_ACROSS * narrower_BP1)).square()
+    misfit_BPT = (along_BPT / (_SAME_ALONG * distance_BP1)).square() + (
+        across_BPT / (_SAME_ACROSS * narrower_BP1)
+    ).square()
     alike_BPT = _rows(classes_BTS, token_BP) @ classes_BTS.transpose(1, 2)
     weight_BPT = alike_BPT * torch.exp(-0.5 * misfit_BPT)
     agreed_BP6 = weight_BPT @ boxes_BT8[..., :6] / weight_BPT.sum(dim=-1, keepdim=True).clamp(min=_TINY)

@@ -86,9 +86,7 @@ class QueryBuilder(nn.Module):
     def fresh_memory(self, batch: int) -> Memory:
         """Return the memory of B scenes that just begin."""
         centres_P3 = self.start_points * self.range_size_3 + self.range_low_3
-        return Memory.fresh(
-            centres_P3, batch, self.memory_length, self.time_embedding[0].in_features, self.num_known
-        )
+        return Memory.fresh(centres_P3, batch, self.memory_length, self.time_embedding[0].in_features, self.num_known)
 
     def learned(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return content, position and reference of the learned queries; they depend on the weights alone."""

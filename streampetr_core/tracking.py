@@ -30,7 +30,7 @@ class TrackerConfig:
     birth_score: float = 0.25  # a detection that is nobody's begins a track from here on
     keep_score: float = 0.25  # a detection of a known track counts from here on
     max_unseen: float = 1.2  # seconds that a track outlives its last detection: one, and room for jitter
-    score_weight: float = 0.5  # of the newest detection in a track's score and class
+    vote_weight: float = 0.5  # of the newest detection in a track's class
     gate: float = 0.5  # metres between track and detection that are always allowed ...
     gate_per_length: float = 0.5  # ... and more for long objects ...
     gate_speed: float = 2.0  # ... and m/s for each second since the track was last seen
@@ -54,7 +54,7 @@ class Tracks:
     ids_T: NDArray[np.int64]
     boxes_T7: Array  # gravity centre x, y, z, length, width, height, yaw
     velocities_T2: Array
-    scores_T: Array  # smoothed
+    scores_T: Array  # of the last detection
     votes_TS: Array  # smoothed score of each class
     age_T: Array  # seconds since the track began
     unseen_T: Array  # seconds since its last detection
@@ -237,13 +237,13 @@ def _merged(known: Tracks, found: _Found, ids_D: NDArray, config: TrackerConfig)
     is_old = np.isin(ids, known.ids_T)
     before = _extended(known, ids[~is_old])
     index = np.searchsorted(before.ids_T, ids)
-    weight = np.where(is_old, config.score_weight, 1.0)
+    weight = np.where(is_old, config.vote_weight, 1.0)
     votes = np.zeros((len(ids), config.num_classes))
     votes[np.arange(len(ids)), found.labels_D[by_id]] = found.scores_D[by_id]
     after = {name: value.copy() for name, value in vars(before).items()}
     after["boxes_T7"][index] = found.boxes_D7[by_id]
     after["velocities_T2"][index] = found.velocities_D2[by_id]
-    after["scores_T"][index] += weight * (found.scores_D[by_id] - before.scores_T[index])
+    after["scores_T"][index] = found.scores_D[by_id]
     after["votes_TS"][index] += weight[:, None] * (votes - before.votes_TS[index])
     after["unseen_T"][index] = 0.0
     after["queries_T"][index] = found.queries_D[by_id]

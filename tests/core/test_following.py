@@ -90,9 +90,7 @@ def test_errors_along_the_line_of_sight_count_less_than_across():
 def test_the_sooner_the_next_sight_the_less_an_error_of_place_becomes_velocity():
     centres, known = sight([(0.0, 20.0)])
     seen, about = sight([(0.3, 20.0)])
-    after = [
-        seen_again(expect(remembered(centres, known, age), 1, SPEEDS), about, seen)[1] for age in (0.083, 0.5)
-    ]
+    after = [seen_again(expect(remembered(centres, known, age), 1, SPEEDS), about, seen)[1] for age in (0.083, 0.5)]
     assert (after[0].velocity * after[0].moving).norm() < 4.0
     assert after[0].speed[0, 0, 1] > after[1].speed[0, 0, 1]  # and the less is known of the velocity
 
@@ -150,6 +148,11 @@ def test_of_two_queries_on_one_object_the_surer_one_keeps_its_score():
     beside = follow_all([(0.0, 20.0), (0.8, 20.0)], [0.8, 0.6]).class_logits[-1].amax(dim=-1)
     assert beside[0, 0] == alone[0, 0]
     assert beside[0, 1] < alone[0, 1] - 1.0
+
+
+def test_a_score_falls_with_the_uncertainty_of_the_place():
+    near, far = follow_all([(0.0, 8.0), (0.0, 45.0)], [0.6, 0.6]).class_logits[-1].amax(dim=-1)[0]
+    assert far < near - 0.2
 
 
 def test_a_known_object_that_no_token_speaks_of_is_where_it_is_expected():

@@ -8,7 +8,7 @@ import torch
 
 from streampetr_core.errors import StreampetrError
 from streampetr_core.position import invert_projections
-from streampetr_core.proposals import TokenClaims, claimed_boxes, token_scores
+from streampetr_core.proposals import TokenClaims, agreed_boxes, claimed_boxes, token_scores
 from tests.core.models import lively_detector, make_frame, tiny_config
 
 CONFIG = tiny_config(num_proposals=5)
@@ -57,6 +57,34 @@ def test_a_claim_becomes_the_box_that_the_camera_would_show_there(camera):
     torch.testing.assert_close(box[6:].flip(0), along / along.norm(), rtol=0, atol=1e-5)
 
 
+def agreed(places, classes, width=2.0):
+    """Return the box that the first of some tokens has in the end; they claim places (x, y), each of one class."""
+    boxes = torch.zeros(1, len(places), 8)
+    boxes[0, :, :2] = torch.tensor(places)
+    boxes[..., 3:6] = math.log(width)
+    boxes[..., 7] = 1.0
+    classes_BTS = torch.nn.functional.one_hot(torch.tensor(classes), 3)[None].float()
+    return agreed_boxes(boxes, classes_BTS, torch.zeros(1, 1, dtype=torch.int64))[0, 0]
+
+
+def test_tokens_of_one_object_agree_on_its_place():
+    box = agreed([(0.0, 20.0), (0.0, 21.0), (0.1, 21.0)], [0, 0, 0])
+    assert 20.3 < box[1] < 20.9
+    assert box[3:].tolist() == pytest.approx([math.log(2.0)] * 3 + [0.0, 1.0])
+
+
+@pytest.mark.parametrize(("other", "label"), [((0.0, 21.0), 1), ((2.0, 20.0), 0), ((0.0, 30.0), 0)])
+def test_tokens_of_other_objects_are_not_asked(other, label):
+    torch.testing.assert_close(
+        agreed([(0.0, 20.0), other], [0, label])[:2], torch.tensor([0.0, 20.0]), rtol=0, atol=0.02
+    )
+
+
+def test_narrow_objects_side_by_side_stay_apart():
+    places = [(0.0, 10.0), (0.5, 10.0)]
+    assert agreed(places, [0, 0], width=0.5)[0] < 0.02 < agreed(places, [0, 0], width=4.0)[0]
+
+
 def test_proposals_stand_between_learned_and_propagated_queries_where_tokens_say():
     detector = lively_detector(CONFIG).requires_grad_(False)
     frame = make_frame(CONFIG)
@@ -100,10 +128,15 @@ def test_a_decoder_that_adds_nothing_repeats_what_the_tokens_say():
     torch.nn.init.zeros_(detector.heads.boxes[-1].bias)
     torch.nn.init.constant_(detector.heads.classes[-1].bias, math.log(0.01 / 0.99))
     frame = make_frame(CONFIG)
-    predictions, _ = detector.step(frame, detector.fresh_memory())
-    claims = detector.propose(detector.encode(frame.images_BN3HW), frame, detector.fresh_memory()).claims
+    features, memory = detector.encode(frame.images_BN3HW), detector.fresh_memory()
+    proposals = detector.propose(features, frame, memory)
+    queries = detector.temporal(memory, proposals=proposals)
+    hidden_LBQC = detector.decode(features, detector.geometry(frame), queries)
+    predictions = detector.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
+    claims = proposals.claims
     scores, best = token_scores(claims, HEIGHT, WIDTH).flatten().topk(5)
-    boxes = claimed_boxes(claims.values_BT8, invert_projections(frame.img_P_ref_BN44), STRIDE, HEIGHT, WIDTH)[0, best]
+    boxes = claimed_boxes(claims.values_BT8, invert_projections(frame.img_P_ref_BN44), STRIDE, HEIGHT, WIDTH)
+    boxes = agreed_boxes(boxes, claims.class_logits_BTS.sigmoid(), best[None])[0]
     own = slice(CONFIG.num_learned - 5, CONFIG.num_learned)
     said = predictions.class_logits[-1, 0].sigmoid()
     torch.testing.assert_close(said[own].amax(dim=-1), scores)

@@ -142,7 +142,7 @@ def test_scores_decide_who_is_born_and_who_goes_on():
     _, state = step([box(0, 0.9)], [0])
     config = replace(CONFIG, keep_score=0.15)
     known, later = track(detections([box(0, 0.2)], [0]), None, state, STILL, 0.5, config)
-    assert known.scores_T == pytest.approx([0.55])
+    assert known.scores_T == pytest.approx([0.2])
     assert len(track(detections([box(0, 0.1)], [0]), None, later, STILL, 0.5, config)[0]) == 0
 
 
