@@ -35,6 +35,7 @@ _UNLIKELY = 1e-3  # of a sight under a hypothesis, so that none dies for ever
 # Share of the newest sight in the running averages, once many have been seen.
 _CLASS_SHARE, _SIZE_SHARE, _HEADING_SHARE = 0.2, 0.2, 0.3
 _CONFIRMED = 0.6  # what is seen again is surer by up to so much log odds
+_FADES = 0.5  # what is not seen again is less sure by so much log odds in each frame, unless the decoder sees it
 _AHEAD = 0.5  # of the heading of what moves for sure, in standard deviations of its velocity: how far it follows it
 # By how much log odds an object is less sure for each metre that its place is uncertain, and if it moves.
 _PLACE_DOUBT, _MOTION_DOUBT = 0.3, 0.5
@@ -153,7 +154,8 @@ def follow(
     of_known = slice(logits_BQS.shape[1] - num_known, None)
     sight = Known(**{name: value[:, of_known] for name, value in vars(first).items()})
     centre_BR3, again = seen_again(expected, sight, boxes_BQ10[:, of_known, :3])
-    unseen = replace(expected.known, class_logits=sight.class_logits)
+    faded = torch.maximum(sight.class_logits, expected.known.class_logits - _FADES)
+    unseen = replace(expected.known, class_logits=faded)
 
     def choose(seen: Tensor, not_seen: Tensor, new: Tensor) -> Tensor:
         known = torch.where(expected.exists_BR1, torch.where(found_BR1, seen, not_seen), new[:, of_known])
