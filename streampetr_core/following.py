@@ -29,8 +29,8 @@ _MOVING = 0.3  # how likely an object moves that is seen for the first time
 _SPEED = 8.0  # m/s, of what moves, one standard deviation
 _SLOW = {"pedestrian": 1.5, "bicycle": 4.0, "barrier": 0.1, "traffic_cone": 0.1}  # m/s, where `_SPEED` is too much
 _ACCELERATION = 0.33  # of its class's speed, for each second
-_PROBABLY = 0.5
-_TINY = 1e-6
+_PROBABLY = 0.5  # from here on an object is said to move
+_TINY = 1e-6  # keeps divisors from being zero
 _UNLIKELY = 1e-3  # of a sight under a hypothesis, so that none dies for ever
 # Share of the newest sight in the running averages, once many have been seen.
 _CLASS_SHARE, _SIZE_SHARE, _HEADING_SHARE = 0.2, 0.2, 0.3

@@ -35,7 +35,7 @@ _CENTRE_WIDTH = 0.7  # cells; how fast a token's score falls with the distance t
 # distance, and across it for each metre of the object's narrower side.
 _SAME_ALONG, _SAME_ACROSS = 0.08, 0.15
 _MOTION_VALUES = 3 + 2 + 1  # of a remembered object: by how much it is not where it was expected, velocity, age
-_TINY = 1e-9
+_TINY = 1e-9  # keeps divisors from being zero
 _BESIDE = 0.2  # what the score of a token counts that has a better one next to it
 
 
