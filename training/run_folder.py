@@ -16,6 +16,7 @@ import yaml
 
 from streampetr_core.checkpoint import Checkpoint, save_checkpoint
 from streampetr_core.errors import StreampetrError
+from streampetr_core.memory import Memory
 from training.recipe import Recipe
 
 _RESUME, _RECIPE, _LOG = "resume.pt", "recipe.yaml", "log.jsonl"
@@ -92,7 +93,7 @@ class RunFolder:
         """Return the state to resume from, on the CPU.
 
         Raises:
-            StreampetrError: a damaged file, a run of another recipe, or data of another size.
+            StreampetrError: a damaged file, a run of another recipe or version, or data of another size.
         """
         path = self.path / _RESUME
         try:
@@ -102,6 +103,12 @@ class RunFolder:
         other = _differences(state["recipe"], recipe.to_dict())
         if other:
             raise StreampetrError(f"{path}: the run has other values of {', '.join(other)}; resume with its own recipe")
+        lacking = [name for name in Memory.__dataclass_fields__ if name not in state["slots"]]
+        if lacking:
+            raise StreampetrError(
+                f"{path}: the run's memory has no {', '.join(lacking)}, it was begun by an earlier version; begin a "
+                "new run from its weights (--set training.initial_checkpoint=.../latest.safetensors)"
+            )
         if state["num_samples"] != num_samples:
             raise StreampetrError(
                 f"{path}: the run has {state['num_samples']} training samples, the data now {num_samples}; "
