@@ -167,8 +167,10 @@ class ProposalBuilder(nn.Module):
             _rows(x, token_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, scores_BT[..., None])
         )
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
-        classes_BTS = claims.class_logits_BTS.detach().sigmoid() * (scores_BT >= 0)[..., None]
-        boxes_BP8 = agreed_boxes(boxes_BT8.detach(), classes_BTS, token_BP)
+        # Of an absent camera not even a number may be left, let alone a voice.
+        heard_BT1 = (scores_BT >= 0.0)[..., None]
+        classes_BTS = torch.where(heard_BT1, claims.class_logits_BTS.detach().sigmoid(), 0.0)
+        boxes_BP8 = agreed_boxes(torch.where(heard_BT1, boxes_BT8.detach(), 0.0), classes_BTS, token_BP)
         return self.content(said_BPc), boxes_BP8, _prior(logits_BPS.detach(), scores_BP1[..., 0], boxes_BP8)
 
 
