@@ -75,8 +75,8 @@ def train(
 
 def _prepare(recipe: Recipe, plan: Plan, fabric: Fabric, folder: RunFolder, resume: bool) -> tuple[Run, str]:
     """Return the run at its first step, and in words where that is."""
-    state = folder.load_state(recipe, plan.num_samples) if resume else None
     model, start = build_model(recipe)
+    state = folder.load_state(recipe, plan.num_samples, model.detector.fresh_memory()) if resume else None
     learner = build_learner(recipe, plan, model, fabric)
     logs = Logs(folder, fabric, plan, is_scaled=recipe.training.precision == "fp16")
     known = provenance(recipe, plan, fabric)

@@ -89,8 +89,8 @@ class RunFolder:
             partial.unlink(missing_ok=True)
             raise StreampetrError(f"{self.path / _RESUME}: cannot be written: {error}") from error
 
-    def load_state(self, recipe: Recipe, num_samples: int) -> dict[str, Any]:
-        """Return the state to resume from, on the CPU.
+    def load_state(self, recipe: Recipe, num_samples: int, memory: Memory) -> dict[str, Any]:
+        """Return the state to resume from, on the CPU; `memory` is one of the recipe's model.
 
         Raises:
             StreampetrError: a damaged file, a run of another recipe or version, or data of another size.
@@ -103,10 +103,11 @@ class RunFolder:
         other = _differences(state["recipe"], recipe.to_dict())
         if other:
             raise StreampetrError(f"{path}: the run has other values of {', '.join(other)}; resume with its own recipe")
-        lacking = [name for name in Memory.__dataclass_fields__ if name not in state["slots"]]
-        if lacking:
+        slots = state["slots"]
+        other = [name for name, x in vars(memory).items() if name not in slots or slots[name].shape[1:] != x.shape[1:]]
+        if other:
             raise StreampetrError(
-                f"{path}: the run's memory has no {', '.join(lacking)}, it was begun by an earlier version; begin a "
+                f"{path}: the run's memory has no such {', '.join(other)}, it was begun by an earlier version; begin a "
                 "new run from its weights (--set training.initial_checkpoint=.../latest.safetensors)"
             )
         if state["num_samples"] != num_samples:

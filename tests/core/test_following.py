@@ -92,15 +92,41 @@ def test_the_sooner_the_next_sight_the_less_an_error_of_place_becomes_velocity()
     seen, about = sight([(0.3, 20.0)])
     after = [seen_again(expect(remembered(centres, known, age), 1, SPEEDS), about, seen)[1] for age in (0.083, 0.5)]
     assert (after[0].velocity * after[0].moving).norm() < 4.0
-    assert after[0].speed[0, 0, 1] > after[1].speed[0, 0, 1]  # and the less is known of the velocity
+    assert after[0].speed[0, 0, 1, 1] > after[1].speed[0, 0, 1, 1]  # and the less is known of the velocity
 
 
-def test_variances_stay_those_of_two_numbers_that_may_vary_together():
+def test_covariances_stay_covariances():
     for centres, known in watch(driving(5.0, 30), errors=0.3):
         assert centres.isfinite().all()
-        for variance in (known.still, known.place, known.speed):
-            assert (variance > 0).all()
-        assert (known.shared.square() <= known.place * known.speed + 1e-6).all()
+        of_place = torch.cat([known.place, known.shared], dim=-1)
+        of_velocity = torch.cat([known.shared.transpose(-1, -2), known.speed], dim=-1)
+        for covariance in (known.still, torch.cat([of_place, of_velocity], dim=-2)):
+            torch.testing.assert_close(covariance, covariance.transpose(-1, -2), rtol=1e-3, atol=1e-4)
+            assert torch.linalg.eigvalsh(covariance.double()).min() > 0
+
+
+def pass_by(step, count=10, shift_share=0.08):
+    """Return how far off an object is (metres) that a vehicle passes while each image says it is farther than it is."""
+    of_ego = [np.array([20.0 - step * number, 20.0]) for number in range(count)]
+    centres, known = sight([of_ego[0] * (1 + shift_share)])
+    for place in of_ego[1:]:
+        expected = expect(remembered(centres - torch.tensor([step, 0.0, 0.0]), known), 1, SPEEDS)
+        seen, about = sight([place * (1 + shift_share)])
+        centres, known = seen_again(expected, about, seen)
+    return (centres[0, 0, :2] - torch.tensor(of_ego[-1])).norm().item()
+
+
+def test_what_is_seen_from_two_places_is_where_the_lines_of_sight_cross():
+    assert pass_by(step=0.0) > 2.2  # from one place nothing tells that 28 m are 8 % too much
+    assert pass_by(step=4.0) < 1.0
+
+
+def test_the_covariance_of_a_place_turns_with_the_vehicle():
+    centres, known = sight([(0.0, 20.0)])
+    turned = expect(remembered(centres, known, turn=[[0.0, -1.0], [1.0, 0.0]]), 1, SPEEDS).known
+    assert known.still[0, 0, 1, 1] > 4 * known.still[0, 0, 0, 0]
+    torch.testing.assert_close(turned.still[0, 0].diagonal(), known.still[0, 0].diagonal().flip(0), rtol=0, atol=0.01)
+    torch.testing.assert_close(turned.still[0, 0, 0, 1], torch.tensor(0.0), rtol=0, atol=1e-5)
 
 
 def test_directions_turn_with_the_vehicle():
