@@ -49,6 +49,25 @@ class TokenClaims:
 
 
 @dataclass(frozen=True)
+class _Tokens:
+    """All tokens of a frame: what they claim, and how much of it counts."""
+
+    claims: TokenClaims
+    boxes_BT8: Tensor  # see `claimed_boxes`
+    scores_BT: Tensor  # see `token_scores`; below 0: of an absent camera
+    classes_BTS: Tensor  # how likely each class is
+
+    @staticmethod
+    def heard(claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, present_BT: Tensor | None) -> "_Tokens":
+        """Return them with nothing of absent cameras left in what is compared, not even a number that is none."""
+        classes_BTS = claims.class_logits_BTS.detach().sigmoid()
+        if present_BT is None:
+            return _Tokens(claims, boxes_BT8, scores_BT, classes_BTS)
+        boxes_BT8, classes_BTS = (torch.where(present_BT[..., None], x, 0.0) for x in (boxes_BT8, classes_BTS))
+        return _Tokens(claims, boxes_BT8, torch.where(present_BT, scores_BT, -1.0), classes_BTS)
+
+
+@dataclass(frozen=True)
 class Recognised:
     """What tokens say of the R remembered objects that become queries; zero where no token speaks of one."""
 
@@ -121,14 +140,13 @@ class ProposalBuilder(nn.Module):
         """
         height, width = features_BNChw.shape[-2:]
         claims = self.head(features_BNChw, ref_P_img_BN44)
-        scores_BNhw = token_scores(claims, height, width)
-        if present_BN is not None:
-            scores_BNhw = torch.where(present_BN[..., None, None], scores_BNhw, -1.0)
-        scores_BT = scores_BNhw.flatten(1).detach()
+        scores_BT = token_scores(claims, height, width).flatten(1).detach()
         boxes_BT8 = claimed_boxes(claims.values_BT8, ref_P_img_BN44, self.head.stride, height, width)
-        recognised, taken_BT = self._recognise(claims, boxes_BT8, scores_BT, memory)
-        _, best_BP = torch.where(taken_BT, -1.0, scores_BT).topk(self.num_proposals, dim=1)
-        content_BPC, boxes_BP8, prior_BPO = self._said(claims, boxes_BT8, scores_BT, best_BP)
+        present_BT = None if present_BN is None else present_BN.repeat_interleave(height * width, dim=1)
+        tokens = _Tokens.heard(claims, boxes_BT8, scores_BT, present_BT)
+        recognised, taken_BT = self._recognise(tokens, memory)
+        _, best_BP = torch.where(taken_BT, -1.0, tokens.scores_BT).topk(self.num_proposals, dim=1)
+        content_BPC, boxes_BP8, prior_BPO = self._said(tokens, best_BP)
         reference_BP3 = (boxes_BP8[..., :3] - self.range_low_3) / self.range_size_3
         return Proposals(content_BPC, reference_BP3.clamp(0.0, 1.0), prior_BPO, recognised, claims)
 
@@ -137,14 +155,11 @@ class ProposalBuilder(nn.Module):
         """Return what is known of objects after the decoder's predictions; see `following.follow`."""
         return follow(predictions, recognised.expected, recognised.found_BR1, self.speeds_S)
 
-    def _recognise(
-        self, claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, memory: Memory
-    ) -> tuple[Recognised, Tensor]:
+    def _recognise(self, tokens: _Tokens, memory: Memory) -> tuple[Recognised, Tensor]:
         """Return what tokens say of remembered objects, and which tokens do, (B, T)."""
         expected = expect(memory, self.num_propagated, self.speeds_S)
-        classes_BTS = claims.class_logits_BTS.detach().sigmoid()
-        found = recognise(expected, boxes_BT8[..., :3].detach(), classes_BTS, scores_BT)
-        content_BRC, boxes_BR8, prior_BRO = self._said(claims, boxes_BT8, scores_BT, found.token_BR)
+        found = recognise(expected, tokens.boxes_BT8[..., :3].detach(), tokens.classes_BTS, tokens.scores_BT)
+        content_BRC, boxes_BR8, prior_BRO = self._said(tokens, found.token_BR)
         claimed_BR3, found_BR1 = boxes_BR8[..., :3], found.found_BR[..., None]
         age_BR1, velocity_BR2 = memory.age_BM1[:, : self.num_propagated], expected.velocity_BR2
         motion_BRm = torch.cat([claimed_BR3 - expected.centre_BR3, velocity_BR2, age_BR1], dim=-1)
@@ -159,18 +174,13 @@ class ProposalBuilder(nn.Module):
         )
         return recognised, found.taken_BT
 
-    def _said(
-        self, claims: TokenClaims, boxes_BT8: Tensor, scores_BT: Tensor, token_BP: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _said(self, tokens: _Tokens, token_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return content (B, P, C), boxes (B, P, 8) and prior (B, P, O) of queries that begin with what tokens say."""
-        boxes_BP8, logits_BPS, hidden_BPC, scores_BP1 = (
-            _rows(x, token_BP) for x in (boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, scores_BT[..., None])
-        )
+        claims = tokens.claims
+        of_all = (tokens.boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, tokens.scores_BT[..., None])
+        boxes_BP8, logits_BPS, hidden_BPC, scores_BP1 = (_rows(x, token_BP) for x in of_all)
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
-        # Of an absent camera not even a number may be left, let alone a voice.
-        heard_BT1 = (scores_BT >= 0.0)[..., None]
-        classes_BTS = torch.where(heard_BT1, claims.class_logits_BTS.detach().sigmoid(), 0.0)
-        boxes_BP8 = agreed_boxes(torch.where(heard_BT1, boxes_BT8.detach(), 0.0), classes_BTS, token_BP)
+        boxes_BP8 = agreed_boxes(tokens.boxes_BT8.detach(), tokens.classes_BTS, token_BP)
         return self.content(said_BPc), boxes_BP8, _prior(logits_BPS.detach(), scores_BP1[..., 0], boxes_BP8)
 
 
