@@ -39,7 +39,7 @@ _CONFIRMED = 0.6  # what is seen again is surer by up to so much log odds
 _FADES = 0.5  # what is not seen again is less sure by so much log odds in each frame, unless the decoder sees it
 _AHEAD = 0.5  # of the heading of what moves for sure, in standard deviations of its velocity: how far it follows it
 # By how much log odds an object is less sure for each metre that its place is uncertain, and if it moves.
-_PLACE_DOUBT, _MOTION_DOUBT = 0.2, 0.5
+_PLACE_DOUBT, _MOTION_DOUBT = 0.3, 0.5
 _BESIDE, _HIDDEN = 0.7, 3.0  # what has a better one within so many widths of the narrower loses so much log odds
 
 

@@ -27,8 +27,8 @@ class TrackerConfig:
     num_learned: int
     num_propagated: int
     num_classes: int
-    birth_score: float = 0.25  # a detection that is nobody's begins a track from here on
-    keep_score: float = 0.25  # a detection of a known track counts from here on
+    birth_score: float = 0.2  # a detection that is nobody's begins a track from here on
+    keep_score: float = 0.2  # a detection of a known track counts from here on
     max_unseen: float = 1.2  # seconds that a track outlives its last detection: one, and room for jitter
     vote_weight: float = 0.5  # of the newest detection in a track's class
     gate: float = 0.5  # metres between track and detection that are always allowed ...

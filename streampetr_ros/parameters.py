@@ -101,8 +101,8 @@ _DECLARATIONS = {
     "tracking_method": _Declaration(
         "identity", "identity: ids follow the model's own queries, distance helps; distance: it alone decides"
     ),
-    "track_birth_score": _Declaration(0.25, "a detection of no known object begins a track from here", (0.0, 1.0)),
-    "track_keep_score": _Declaration(0.25, "a detection of a known object counts for its track from here", (0.0, 1.0)),
+    "track_birth_score": _Declaration(0.2, "a detection of no known object begins a track from here", (0.0, 1.0)),
+    "track_keep_score": _Declaration(0.2, "a detection of a known object counts for its track from here", (0.0, 1.0)),
     "reference_topic": _Declaration(
         "", "std_msgs/Header whose stamps are the reference times, as a LiDAR's; empty: each set's newest exposure"
     ),

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="file of the tracks (default: tracking_result.json beside RESULTS)")
     parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="how to join (default: %(default)s)")
     parser.add_argument("--max-age", type=int, default=3, help="frames that a lost track lives on; not for identity")
-    parser.add_argument("--min-score", type=float, default=0.25, help="leave out detections below (default: 0.25)")
+    parser.add_argument(
+        "--min-score", type=float, help="leave out detections below (default: identity 0.2, others 0.25, as published)"
+    )
     parser.add_argument("--evaluate", action="store_true", help="also compute nuScenes' tracking metrics")
     parser.add_argument("--dataroot", type=Path, help="folder of the version folder; for --evaluate")
 
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"queries: {path}" if identities else f"{path}: no such file, so distance alone decides")
         meta, tracks = DETECTOR_META, track_results(frames_of(infos), detections, args.min_score, identities)
     else:
-        config = TrackerConfig(args.max_age, args.min_score, hungarian=args.method == "hungarian")
+        thresholds = {} if args.min_score is None else {"min_score": args.min_score}
+        config = TrackerConfig(args.max_age, hungarian=args.method == "hungarian", **thresholds)
         meta, tracks = META, track(frames_of(infos), detections, config)
     write_json(out, {"meta": meta, "results": tracks})
     print(f"wrote {out}: {sum(map(len, tracks.values()))} boxes of tracks in {len(tracks)} samples")

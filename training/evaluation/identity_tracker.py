@@ -71,16 +71,18 @@ def read_identities(path: Path, detections: Mapping[str, Sequence[Entry]]) -> Id
 def track_results(
     frames: Iterable[TrackedFrame],
     detections: Mapping[str, Sequence[Entry]],
-    min_score: float,
+    min_score: float | None,
     identities: Identities | None = None,
 ) -> dict[str, list[Entry]]:
     """Return tracking entries by sample token, from detection entries by sample token.
 
-    Without `identities` distance alone decides. Frames must come in the order of time, scene after scene. Ids begin at
+    Detections below `min_score` are left out; None: below the tracker's own thresholds. Without `identities` distance
+    alone decides. Frames must come in the order of time, scene after scene. Ids begin at
     1 in every scene.
     """
     counts = (0, 0) if identities is None else (identities.num_learned, identities.num_propagated)
-    config = TrackerConfig(*counts, len(TRACKED_CLASSES), birth_score=min_score, keep_score=min_score)
+    thresholds = {} if min_score is None else {"birth_score": min_score, "keep_score": min_score}
+    config = TrackerConfig(*counts, len(TRACKED_CLASSES), **thresholds)
     state, time, results = TrackerState.fresh(config), 0.0, {}
     for frame in frames:
         if frame.is_first:
