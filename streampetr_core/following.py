@@ -214,10 +214,10 @@ def seen_again(expected: Expected, sight: Known, centre_BR3: Tensor) -> tuple[Te
         known.velocity + gained(gain_speed, expected.moved_BR3),
         moving,
         sights,
-        known.still - gain_still @ known.still,
-        known.place - gain_place @ known.place,
+        _symmetric(known.still - gain_still @ known.still),
+        _symmetric(known.place - gain_place @ known.place),
         known.shared - gain_place @ known.shared,
-        known.speed - gain_speed @ known.shared,
+        _symmetric(known.speed - gain_speed @ known.shared),
     )
     return torch.cat([torch.lerp(still_BR2, moved_BR2, moving), height_BR1], dim=-1), after
 
@@ -227,7 +227,7 @@ def _said(centre_BQ3: Tensor, known: Known, embedding_BQC: Tensor) -> Prediction
 
     A score says how probable an object is at this place, so it is the lower the less sure the place is.
     """
-    certainty = known.velocity / (_trace(known.speed) / 2.0).sqrt().clamp(min=_TINY)
+    certainty = known.velocity / (_trace(known.speed) / 2.0).clamp(min=_TINY).sqrt()
     heading = F.normalize(known.heading + _AHEAD * known.moving * certainty, dim=-1)
     velocity = torch.where(known.moving > _PROBABLY, known.velocity, 0.0)
     boxes = torch.cat([centre_BQ3, known.log_size, heading.flip(-1), velocity], dim=-1)
@@ -270,18 +270,23 @@ def _error(place_BR3: Tensor) -> Tensor:
     return axes_BR2A @ axes_BR2A.transpose(-1, -2)
 
 
+def _symmetric(x: Tensor) -> Tensor:
+    """Return covariances without what rounding makes of them, since that would grow from sight to sight."""
+    return (x + x.transpose(-1, -2)) / 2.0
+
+
 def _trace(x: Tensor) -> Tensor:
     return x[..., 0, :1] + x[..., 1, 1:]
 
 
 def _determinant(x: Tensor) -> Tensor:
-    return x[..., 0, 0] * x[..., 1, 1] - x[..., 0, 1] * x[..., 1, 0]
+    return (x[..., 0, 0] * x[..., 1, 1] - x[..., 0, 1] * x[..., 1, 0]).clamp(min=_TINY)
 
 
 def _inverse(x: Tensor) -> Tensor:
     """Return inverses of covariances, (..., 2, 2)."""
     adjugate = torch.stack([x[..., 1, 1], -x[..., 0, 1], -x[..., 1, 0], x[..., 0, 0]], dim=-1).unflatten(-1, (2, 2))
-    return adjugate / _determinant(x).clamp(min=_TINY)[..., None, None]
+    return adjugate / _determinant(x)[..., None, None]
 
 
 def _largest_deviation(x: Tensor) -> Tensor:

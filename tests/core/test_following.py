@@ -95,8 +95,9 @@ def test_the_sooner_the_next_sight_the_less_an_error_of_place_becomes_velocity()
     assert after[0].speed[0, 0, 1, 1] > after[1].speed[0, 0, 1, 1]  # and the less is known of the velocity
 
 
-def test_covariances_stay_covariances():
-    for centres, known in watch(driving(5.0, 30), errors=0.3):
+def test_covariances_stay_covariances_however_long_an_object_is_followed():
+    ahead = [np.array([3.6 + 0.3 * math.sin(number), 4.5]) for number in range(150)]
+    for centres, known in watch(driving(5.0, 30), errors=0.3) + watch(ahead, "truck"):
         assert centres.isfinite().all()
         of_place = torch.cat([known.place, known.shared], dim=-1)
         of_velocity = torch.cat([known.shared.transpose(-1, -2), known.speed], dim=-1)
