@@ -138,9 +138,9 @@ def test_a_chain_that_jumps_loses_its_id():
 
 
 def test_scores_decide_who_is_born_and_who_goes_on():
-    assert len(step([box(0, 0.2)], [0])[0]) == 0
-    _, state = step([box(0, 0.9)], [0])
-    config = replace(CONFIG, keep_score=0.15)
+    config = replace(CONFIG, birth_score=0.25, keep_score=0.15)
+    assert len(step([box(0, 0.2)], [0], config=config)[0]) == 0
+    _, state = step([box(0, 0.9)], [0], config=config)
     known, later = track(detections([box(0, 0.2)], [0]), None, state, STILL, 0.5, config)
     assert known.scores_T == pytest.approx([0.2])
     assert len(track(detections([box(0, 0.1)], [0]), None, later, STILL, 0.5, config)[0]) == 0
@@ -260,6 +260,6 @@ def detections(rows, queries, labels=None) -> Detections:
     return Detections(table[:, :7], table[:, 7:9], table[:, 9], labels, torch.tensor(queries, dtype=torch.int64))
 
 
-def step(rows, queries, admitted=None):
+def step(rows, queries, admitted=None, config=CONFIG):
     """Return the first frame's tracks and the state after it."""
-    return track(detections(rows, queries), admitted, TrackerState.fresh(CONFIG), STILL, 0.0, CONFIG)
+    return track(detections(rows, queries), admitted, TrackerState.fresh(config), STILL, 0.0, config)
