@@ -9,7 +9,7 @@ lines of sight cross. Class, size, height and heading are running averages. Only
 no gradient flows through it.
 
 B batch, M memory entries, R remembered objects that become queries (the newest entries), Q queries, S classes,
-V numbers known of an object. Covariances (..., 2, 2) are of x and y in ref, seen from above.
+V numbers known of an object, A axes: along and across the line of sight. Covariances (..., 2, 2) are of x and y in ref.
 """
 
 from dataclasses import dataclass, replace
