@@ -31,7 +31,7 @@ _SPEED = 8.0  # m/s, of what moves, one standard deviation
 _SLOW = {"pedestrian": 1.5, "bicycle": 4.0, "barrier": 0.1, "traffic_cone": 0.1}  # m/s, where `_SPEED` is too much
 _ACCELERATION = 0.33  # of its class's speed, for each second
 _PROBABLY = 0.5  # from here on an object is said to move
-_TINY = 1e-6  # keeps divisors from being zero
+_TINY = 1e-6  # keeps divisors from being zero, and what has a root from being negative
 _UNLIKELY = 1e-3  # of a sight under a hypothesis, so that none dies for ever
 # Share of the newest sight in the running averages, once many have been seen.
 _CLASS_SHARE, _SIZE_SHARE, _HEADING_SHARE, _HEIGHT_SHARE = 0.2, 0.2, 0.3, 0.2
@@ -109,15 +109,14 @@ def expect(memory: Memory, number: int, speeds_S: Tensor) -> Expected:
         turn_BR22 @ x @ turn_BR22.transpose(-1, -2) for x in (known.still, known.place, known.shared, known.speed)
     )
     changes = (_CHANGES * age).clamp(max=0.5)
-    one_22 = torch.eye(2, dtype=age.dtype, device=age.device)
-    speeding = (_ACCELERATION * age * _typical_speed(known.class_logits, speeds_S)).square()[..., None] * one_22
+    speeding = _in_all_directions(_ACCELERATION * age * _typical_speed(known.class_logits, speeds_S))
     span = age[..., None]
     ahead = replace(
         known,
         velocity=velocity,
         heading=heading,
         moving=known.moving + changes * (1.0 - 2.0 * known.moving),
-        still=still + (_DRIFT * span).square() * one_22,
+        still=still + _in_all_directions(_DRIFT * age),
         place=place + span * (shared + shared.transpose(-1, -2) + span * (speed + speeding / 4.0)),
         shared=shared + span * (speed + speeding / 2.0),
         speed=speed + speeding,
@@ -175,7 +174,6 @@ def first_sight(class_logits_BQS: Tensor, boxes_BQ10: Tensor, speeds_S: Tensor) 
     _, log_size, sin_cos, velocity = boxes_BQ10.split([3, 3, 2, 2], dim=-1)
     error = _error(boxes_BQ10[..., :3])
     ones = torch.ones_like(log_size[..., :1])
-    speed = _typical_speed(class_logits_BQS, speeds_S)[..., None]
     return Known(
         class_logits_BQS,
         log_size,
@@ -186,7 +184,7 @@ def first_sight(class_logits_BQS: Tensor, boxes_BQ10: Tensor, speeds_S: Tensor) 
         error,
         error,
         torch.zeros_like(error),
-        speed.square() * torch.eye(2, dtype=speed.dtype, device=speed.device),
+        _in_all_directions(_typical_speed(class_logits_BQS, speeds_S)),
     )
 
 
@@ -270,6 +268,11 @@ def _error(place_BR3: Tensor) -> Tensor:
     return axes_BR2A @ axes_BR2A.transpose(-1, -2)
 
 
+def _in_all_directions(deviation: Tensor) -> Tensor:
+    """Return the covariance (..., 2, 2) of what has a standard deviation (..., 1) in every direction."""
+    return deviation.square()[..., None] * torch.eye(2, dtype=deviation.dtype, device=deviation.device)
+
+
 def _symmetric(x: Tensor) -> Tensor:
     """Return covariances without what rounding makes of them, since that would grow from sight to sight."""
     return (x + x.transpose(-1, -2)) / 2.0
@@ -280,6 +283,7 @@ def _trace(x: Tensor) -> Tensor:
 
 
 def _determinant(x: Tensor) -> Tensor:
+    """Return determinants of covariances, (...,); what rounding makes negative is `_TINY`."""
     return (x[..., 0, 0] * x[..., 1, 1] - x[..., 0, 1] * x[..., 1, 0]).clamp(min=_TINY)
 
 

@@ -77,8 +77,7 @@ def track_results(
     """Return tracking entries by sample token, from detection entries by sample token.
 
     Detections below `min_score` are left out; None: below the tracker's own thresholds. Without `identities` distance
-    alone decides. Frames must come in the order of time, scene after scene. Ids begin at
-    1 in every scene.
+    alone decides. Frames must come in the order of time, scene after scene. Ids begin at 1 in every scene.
     """
     counts = (0, 0) if identities is None else (identities.num_learned, identities.num_propagated)
     thresholds = {} if min_score is None else {"birth_score": min_score, "keep_score": min_score}
