@@ -1,10 +1,12 @@
 """StreamPETR on one page: `step(frame, memory) -> (predictions, memory)`, pure and batchable.
 
 The forward is four stages with static shapes. Only `encode` and `decode` are heavy; `geometry` follows from the
-calibration alone, `temporal` and `update` are small and stay in float32.
+calibration alone, `prepare` and `conclude` are small and stay in float32.
 L layers, B batch, N cameras, T image tokens, Q queries, K admitted queries, C channels, h and w feature map size.
 Paper: "Exploring Object-Centric Temporal Modeling for Efficient Multi-View 3D Object Detection", arXiv 2303.11926.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,9 @@ from streampetr_core.backbones.resnet import resnet18, resnet18_half, resnet50
 from streampetr_core.backbones.vovnet import VoVNet
 from streampetr_core.config import ModelConfig
 from streampetr_core.decoder import Decoder
+from streampetr_core.following import Expected
 from streampetr_core.frame import Frame
-from streampetr_core.heads import Heads, Predictions, admitted_queries
+from streampetr_core.heads import Heads, Predictions, admitted_queries, rows
 from streampetr_core.memory import Memory
 from streampetr_core.neck import FeaturePyramid
 from streampetr_core.position import Geometry, PositionEncoder, invert_projections
@@ -27,6 +30,23 @@ _BACKBONES = {
     "resnet50": resnet50,
     "vovnet99": VoVNet,
 }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame that is to be decoded, and what has to be remembered of it meanwhile."""
+
+    queries: Queries
+    memory: Memory  # carried into the frame
+    expected: Expected | None  # of a model with proposals: of the remembered objects that became queries ...
+    found_BR1: Tensor | None  # ... and which of them a token speaks of
+
+    @staticmethod
+    def of(queries: Queries, memory: Memory, proposals: Proposals | None) -> "Prepared":
+        """Gather them."""
+        if proposals is None:
+            return Prepared(queries, memory, None, None)
+        return Prepared(queries, memory, proposals.recognised.expected, proposals.recognised.found_BR1)
 
 
 class Detector(nn.Module):
@@ -59,12 +79,9 @@ class Detector(nn.Module):
         """Do what `step` does once the images are encoded; those of the frame are not looked at."""
         size = features_BNChw.shape[-2:]
         geometry = self.position.geometry(frame.img_P_ref_BN44, frame.intrinsics_BN33, *size)
-        memory = self.carry(frame, memory)
-        proposals = self.propose(features_BNChw, frame, memory)
-        queries = self.temporal(memory, proposals=proposals)
-        hidden_LBQC = self.decode(features_BNChw, geometry, queries, frame.present_BN)
-        predictions = self.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
-        return self.update(predictions, memory, proposals)
+        prepared = self.prepare(features_BNChw, frame, memory)
+        hidden_LBQC = self.decode(features_BNChw, geometry, prepared.queries, frame.present_BN)
+        return self.conclude(hidden_LBQC, prepared)
 
     def geometry(self, frame: Frame) -> Geometry:
         """Embed where every image token looks; depends on the calibration alone."""
@@ -75,6 +92,21 @@ class Detector(nn.Module):
         """Map images to features (B, N, C, h, w); cameras are independent of each other."""
         features = self.neck(*self.backbone(images_BN3HW.flatten(0, 1)))
         return features.unflatten(0, images_BN3HW.shape[:2])
+
+    def prepare(
+        self,
+        features_BNChw: Tensor | None,
+        frame: Frame,
+        memory: Memory,
+        learned: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> Prepared:
+        """Carry the memory into the frame and build the queries; only a model with proposals looks at features.
+
+        Whoever keeps the weights still may compute `QueryBuilder.learned` once and pass it in.
+        """
+        memory = self.carry(frame, memory)
+        proposals = self.propose(features_BNChw, frame, memory)
+        return Prepared.of(self.queries(memory, learned=learned, proposals=proposals), memory, proposals)
 
     def carry(self, frame: Frame, memory: Memory) -> Memory:
         """Carry the memory into the reference frame of `frame`; where a scene starts, begin anew."""
@@ -124,16 +156,22 @@ class Detector(nn.Module):
             token_allowed,
         )
 
-    def update(
-        self, predictions: Predictions, memory: Memory, proposals: Proposals | None = None
-    ) -> tuple[Predictions, Memory]:
-        """Return what is known after a frame, and the carried memory with the K best queries of it.
+    def conclude(self, hidden_LBQC: Tensor, prepared: Prepared) -> tuple[Predictions, Memory]:
+        """Return what is known after a frame, and the memory, from the decoder's outputs; see `conclude`."""
+        return conclude(self.heads, self.proposals, hidden_LBQC, prepared, self.config.num_admitted)
 
-        A model with proposals follows objects, so what the decoder says of this frame is not the last word.
-        """
-        known_BQV = predictions.centre_BQ3[..., :0]
-        if proposals is not None:
-            predictions, known_BQV = self.proposals.follow(predictions, proposals.recognised)
-        best_BK1 = admitted_queries(predictions, self.config.num_admitted)[..., None]
-        seen = (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2, known_BQV)
-        return predictions, memory.admit(*(x.take_along_dim(best_BK1, dim=1) for x in seen))
+
+def conclude(
+    heads: Heads, proposals: ProposalBuilder | None, hidden_LBQC: Tensor, prepared: Prepared, num_admitted: int
+) -> tuple[Predictions, Memory]:
+    """Return what is known after a frame, and the carried memory with the K best queries of it.
+
+    A model with proposals follows objects, so what the decoder says of this frame is not the last word.
+    """
+    predictions = heads(hidden_LBQC, prepared.queries.reference_BQ3, prepared.queries.prior_BQO)
+    known_BQV = predictions.centre_BQ3[..., :0]
+    if proposals is not None:
+        predictions, known_BQV = proposals.follow(predictions, prepared.expected, prepared.found_BR1)
+    best_BK = admitted_queries(predictions, num_admitted)
+    seen = (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2, known_BQV)
+    return predictions, prepared.memory.admit(*(rows(x, best_BK) for x in seen))

@@ -43,6 +43,13 @@ def admitted_queries(predictions: Predictions, num_admitted: int) -> Tensor:
     return predictions.class_logits[-1].sigmoid().amax(dim=-1).topk(num_admitted, dim=1).indices
 
 
+def rows(x_BTC: Tensor, index_BP: Tensor) -> Tensor:
+    """Return rows of every batch element; by `index_select`, since OpenVINO's reader rejects what `gather` becomes."""
+    batch, length = x_BTC.shape[:2]
+    first_B1 = torch.arange(batch, device=index_BP.device)[:, None] * length
+    return x_BTC.flatten(0, 1).index_select(0, (index_BP + first_B1).flatten()).unflatten(0, index_BP.shape)
+
+
 class Heads(nn.Module):
     """Class branch and box branch; centres are refined from each query's initial reference point in every layer."""
 

@@ -25,7 +25,14 @@ from streampetr_core.config import ModelConfig
 from streampetr_core.distortion import Distortion
 from streampetr_core.errors import StreampetrError
 from streampetr_core.jpeg import begins_as_jpeg, decode_image, no_image
-from streampetr_core.preprocess import ResizeCrop, normalise, plan_resize, resize_crop_exact, resize_crop_fast
+from streampetr_core.preprocess import (
+    ResizeCrop,
+    normalise,
+    plan_resize,
+    resize_crop_exact,
+    resize_crop_fast,
+    resize_crop_linear,
+)
 
 PATHS = ("exact", "fast", "reduced")
 _FLAGS = {
@@ -34,6 +41,7 @@ _FLAGS = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     1: cv2.IMREAD_COLOR,
 }
+_LEAST_LINEAR_SCALE = 0.5  # from here on two pixels are seen by the bilinear filter, and none is left out
 
 Pixels = NDArray[np.uint8]  # (height, width, 3): blue, green, red
 
@@ -74,6 +82,8 @@ class ImagePath:
         reduction = plan.source_width // width if self._path == "reduced" else 1
         if reduction > 1:
             plan = replace(plan, source_width=width, source_height=height, scale=plan.scale * reduction)
+            if plan.scale >= _LEAST_LINEAR_SCALE:
+                return resize_crop_linear(pixels, plan)
         return self._resize(pixels, plan)
 
     def normalise_into(self, image_HW3: Pixels, planes_3HW: NDArray[np.float32]) -> None:

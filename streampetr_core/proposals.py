@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from streampetr_core.config import ModelConfig
 from streampetr_core.following import Expected, expect, follow, typical_speeds
-from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT, Predictions
+from streampetr_core.heads import BOX_CODE_SIZE, PRIOR_LOGIT, Predictions, rows
 from streampetr_core.memory import Memory
 from streampetr_core.position import inverse_sigmoid
 from streampetr_core.recognition import recognise
@@ -151,9 +151,9 @@ class ProposalBuilder(nn.Module):
         return Proposals(content_BPC, reference_BP3.clamp(0.0, 1.0), prior_BPO, recognised, claims)
 
     @torch.no_grad()
-    def follow(self, predictions: Predictions, recognised: Recognised) -> tuple[Predictions, Tensor]:
+    def follow(self, predictions: Predictions, expected: Expected, found_BR1: Tensor) -> tuple[Predictions, Tensor]:
         """Return what is known of objects after the decoder's predictions; see `following.follow`."""
-        return follow(predictions, recognised.expected, recognised.found_BR1, self.speeds_S)
+        return follow(predictions, expected, found_BR1, self.speeds_S)
 
     def _recognise(self, tokens: _Tokens, memory: Memory) -> tuple[Recognised, Tensor]:
         """Return what tokens say of remembered objects, and which tokens do, (B, T)."""
@@ -178,7 +178,7 @@ class ProposalBuilder(nn.Module):
         """Return content (B, P, C), boxes (B, P, 8) and prior (B, P, O) of queries that begin with what tokens say."""
         claims = tokens.claims
         of_all = (tokens.boxes_BT8, claims.class_logits_BTS, claims.hidden_BTC, tokens.scores_BT[..., None])
-        boxes_BP8, logits_BPS, hidden_BPC, scores_BP1 = (_rows(x, token_BP) for x in of_all)
+        boxes_BP8, logits_BPS, hidden_BPC, scores_BP1 = (rows(x, token_BP) for x in of_all)
         said_BPc = torch.cat([hidden_BPC, logits_BPS.sigmoid(), boxes_BP8[..., 3:]], dim=-1)
         boxes_BP8 = agreed_boxes(tokens.boxes_BT8.detach(), tokens.classes_BTS, token_BP)
         return self.content(said_BPc), boxes_BP8, _prior(logits_BPS.detach(), scores_BP1[..., 0], boxes_BP8)
@@ -207,18 +207,18 @@ def agreed_boxes(boxes_BT8: Tensor, classes_BTS: Tensor, token_BP: Tensor) -> Te
     That two tokens see the same one is the likelier, the more sure they are of the same class and the nearer the places
     that they claim; along the line of sight these may be farther apart.
     """
-    own_BP8 = _rows(boxes_BT8, token_BP)
-    place_BP2, place_BT2 = own_BP8[..., :2], boxes_BT8[..., :2]
+    own_BP8 = rows(boxes_BT8, token_BP)
     narrower_BP1 = own_BP8[..., 3:5].amin(dim=-1, keepdim=True).exp()
-    distance_BP1 = place_BP2.norm(dim=-1, keepdim=True).clamp(min=_TINY)
-    ahead_BP2 = place_BP2 / distance_BP1
-    away_BPT2 = place_BT2[:, None] - place_BP2[:, :, None]
-    along_BPT = (away_BPT2 * ahead_BP2[:, :, None]).sum(dim=-1)
-    across_BPT = away_BPT2[..., 1] * ahead_BP2[..., :1] - away_BPT2[..., 0] * ahead_BP2[..., 1:]
+    distance_BP1 = own_BP8[..., :2].norm(dim=-1, keepdim=True).clamp(min=_TINY)
+    ahead_x_BP1, ahead_y_BP1 = (own_BP8[..., :2] / distance_BP1).split(1, dim=-1)
+    # x and y by themselves: arrays of pairs take several times as long.
+    x_BPT, y_BPT = (boxes_BT8[:, None, :, axis] - own_BP8[..., axis, None] for axis in (0, 1))
+    along_BPT = x_BPT * ahead_x_BP1 + y_BPT * ahead_y_BP1
+    across_BPT = y_BPT * ahead_x_BP1 - x_BPT * ahead_y_BP1
     misfit_BPT = (along_BPT / (_SAME_ALONG * distance_BP1)).square() + (
         across_BPT / (_SAME_ACROSS * narrower_BP1)
     ).square()
-    alike_BPT = _rows(classes_BTS, token_BP) @ classes_BTS.transpose(1, 2)
+    alike_BPT = rows(classes_BTS, token_BP) @ classes_BTS.transpose(1, 2)
     weight_BPT = alike_BPT * torch.exp(-0.5 * misfit_BPT)
     agreed_BP6 = weight_BPT @ boxes_BT8[..., :6] / weight_BPT.sum(dim=-1, keepdim=True).clamp(min=_TINY)
     return torch.cat([agreed_BP6, own_BP8[..., 6:]], dim=-1)
@@ -286,10 +286,3 @@ def _ray_values(ref_P_img_BN44: Tensor, stride: int, height: int, width: int) ->
     of_camera_BN4 = torch.cat([origin_BN3, angle_BN1], dim=-1)
     of_camera_BT4 = of_camera_BN4[:, :, None].expand(-1, -1, height * width, -1).flatten(1, 2)
     return torch.cat([directions_BT3, of_camera_BT4], dim=-1)
-
-
-def _rows(x_BTC: Tensor, index_BP: Tensor) -> Tensor:
-    """Return rows of every batch element; by `index_select`, since OpenVINO's reader rejects what `gather` becomes."""
-    batch, length = x_BTC.shape[:2]
-    first_B1 = torch.arange(batch, device=index_BP.device)[:, None] * length
-    return x_BTC.flatten(0, 1).index_select(0, (index_BP + first_B1).flatten()).unflatten(0, index_BP.shape)

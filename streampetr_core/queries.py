@@ -40,10 +40,11 @@ class Queries:
 
 def sine_embedding(values: Tensor, channels: int) -> Tensor:
     """Embed `values` (...) as (..., channels): sine and cosine in turn, of wavelengths growing from 1 to 10000."""
-    index = torch.arange(channels, dtype=torch.float32, device=values.device)
-    wavelength = _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / channels)
-    phase = (values * (2 * math.pi))[..., None] / wavelength
-    return torch.stack([phase[..., 0::2].sin(), phase[..., 1::2].cos()], dim=-1).flatten(-2)
+    index = torch.arange(channels // 2, dtype=torch.float32, device=values.device)
+    phase = (values * (2 * math.pi))[..., None] / _TEMPERATURE ** (2 * index / channels)
+    # Added up, each where the other is zero: OpenVINO takes three times as long to stack them.
+    even = values.new_tensor((1.0, 0.0))
+    return (phase.sin()[..., None] * even + phase.cos()[..., None] * (1.0 - even)).flatten(-2)
 
 
 def point_embedding(points: Tensor) -> Tensor:

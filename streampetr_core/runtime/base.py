@@ -16,9 +16,9 @@ from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import Geometry
-from streampetr_core.proposals import Proposals
 from streampetr_core.queries import Queries
 from streampetr_core.runtime.geometry import KeptGeometry
+from streampetr_core.runtime.temporal import EagerTemporal, Temporal
 
 
 class Runtime(Protocol):
@@ -58,6 +58,7 @@ class Engine(Protocol):
     dtype: torch.dtype  # in which `decode` takes everything but the features
     arithmetic: torch.dtype  # of its products, whatever it takes
     encodes_singly: bool  # see `Runtime`
+    temporal: Temporal | None  # what surrounds the decoder, for one scene; None: left to PyTorch
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised float32 images to features (N, C, h, w) of a type that `decode` takes; any number of them."""
@@ -80,8 +81,7 @@ class EngineRuntime:
         self._detector = checkpoint.detector().requires_grad_(False).to(self.device)
         # The engine has its own: these would only hold memory.
         del self._detector.backbone, self._detector.neck, self._detector.decoder
-        with torch.inference_mode():
-            self._learned = self._detector.queries.learned()
+        self._eager = EagerTemporal(self._detector)
         self._geometry = KeptGeometry(self._detector.position, self.config, engine.dtype, engine.arithmetic)
 
     def fresh_memory(self) -> Memory:
@@ -105,26 +105,23 @@ class EngineRuntime:
         seen = _seen_cameras(frame)
         geometry = self._geometry(frame)
         frame = frame.to(self.device)
-        memory = self._detector.carry(frame, memory)
-        proposals = self._propose(features_NChw, frame, memory, seen)
-        queries = self._detector.queries(memory, learned=self._learned, proposals=proposals)
-        typed = _cast(queries, self.engine.dtype)
-        hidden_BQC = self._decode(features_NChw, geometry, typed, seen, len(frame.dt_B))
-        predictions = self._detector.heads(hidden_BQC[None], queries.reference_BQ3, queries.prior_BQO)
-        return self._detector.update(predictions, memory, proposals)
+        batch = len(frame.dt_B)
+        temporal = self.engine.temporal if batch == 1 and self.engine.temporal else self._eager
+        prepared = temporal.prepare(self._of_all_cameras(features_NChw, frame, seen), frame, memory)
+        typed = _cast(prepared.queries, self.engine.dtype)
+        hidden_BQC = self._decode(features_NChw, geometry, typed, seen, batch)
+        return temporal.conclude(hidden_BQC, prepared)
 
-    def _propose(
-        self, features: Tensor, frame: Frame, memory: Memory, seen: list[list[int]] | None
-    ) -> Proposals | None:
-        """Return the proposals of features (images, C, h, w) of the cameras that are `seen`; None: of all."""
+    def _of_all_cameras(self, features: Tensor, frame: Frame, seen: list[list[int]] | None) -> Tensor | None:
+        """Return float32 (B, N, C, h, w) from (images, C, h, w) of the cameras that are `seen`; None: nobody asks."""
         if self._detector.proposals is None:
             return None
         shape = (*frame.img_P_ref_BN44.shape[:2], *features.shape[1:])
         if seen is None:
-            return self._detector.propose(features.float().view(shape), frame, memory)
+            return features.float().view(shape)
         whole = features.new_zeros(shape, dtype=torch.float32)
         whole[frame.present_BN] = features.float()
-        return self._detector.propose(whole, frame, memory)
+        return whole
 
     def _decode(
         self, features: Tensor, geometry: Geometry, queries: Queries, seen: list[list[int]] | None, batch: int

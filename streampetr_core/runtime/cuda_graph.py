@@ -20,6 +20,7 @@ class CudaGraphEngine:
     """`TorchEngine` whose stages replay as CUDA graphs; a new number of cameras is recorded when it is met."""
 
     encodes_singly = False  # one image leaves most of a GPU idle
+    temporal = None
 
     def __init__(self, detector: Detector, precision: str, device: torch.device) -> None:
         if device.type != "cuda":

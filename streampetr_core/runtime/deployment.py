@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from streampetr_core.detector import Detector
-from streampetr_core.heads import admitted_queries
 from streampetr_core.memory import Memory
 from streampetr_core.runtime.stages import LastLayerDecoder, lean_decoder
+from streampetr_core.runtime.temporal import NUM_DECODED, TemporalStage, UpdateStage, packed
 
 MEMORY_NAMES = ("embedding", "centre", "velocity", "age", "ref_T_obs")  # and "known", of a model with proposals
 PREDICTION_NAMES = ("class_logits", "boxes")
-_LEARNED_NAMES = ("learned_content", "learned_position", "learned_reference")
 
 
 class GeometryStage(nn.Module):
@@ -37,11 +36,9 @@ class HeadStage(nn.Module):
 
     def __init__(self, detector: Detector, dtype: torch.dtype) -> None:
         super().__init__()
-        self.queries, self.heads, self.proposals = detector.queries, detector.heads, detector.proposals
+        self.before, self.after = TemporalStage(detector), UpdateStage(detector)
         self.decoder: LastLayerDecoder = lean_decoder(detector).to(dtype)
-        self.dtype, self.num_admitted = dtype, detector.config.num_admitted
-        for name, value in zip(_LEARNED_NAMES, self.queries.learned(), strict=True):
-            self.register_buffer(name, value)
+        self.dtype = dtype
 
     def forward(
         self,
@@ -65,24 +62,10 @@ class HeadStage(nn.Module):
         A model with proposals needs the inverse projections (1, N, 4, 4) too, and its memory has a sixth tensor.
         """
         known = centre[..., :0] if known is None else known
-        carried = Memory(embedding, centre, velocity, age, ref_T_obs, known).advance(ref_T_prev, dt)
-        memory = self.queries.fresh_memory(1).where(is_first > 0.5, carried)
-        learned = (self.learned_content, self.learned_position, self.learned_reference)
-        proposals = None if self.proposals is None else self.proposals(features[None].float(), ref_P_img, memory)
-        queries = self.queries(memory, learned=learned, proposals=proposals)
-        typed = (
-            features[None],
-            *(position, gamma, beta),
-            *(queries.content_BQC, queries.position_BQC, queries.memory_BMC, queries.memory_position_BMC),
-        )
-        hidden = self.decoder(*(x.to(self.dtype) for x in typed)).float()
-        predictions = self.heads(hidden[None], queries.reference_BQ3, queries.prior_BQO)
-        known = predictions.centre_BQ3[..., :0]
-        if proposals is not None:
-            predictions, known = self.proposals.follow(predictions, proposals.recognised)
-        # Of one scene; OpenVINO's reader rejects the gather that a batch would need.
-        best_K = admitted_queries(predictions, self.num_admitted)[0]
-        seen = (predictions.embedding_BQC, predictions.centre_BQ3, predictions.velocity_BQ2, known)
-        after = memory.admit(*(x.index_select(1, best_K) for x in seen))
-        kept = [value for value in vars(after).values() if value.shape[-1]]
-        return predictions.class_logits[-1], predictions.boxes[-1], *kept
+        memory = Memory(embedding, centre, velocity, age, ref_T_obs, known)
+        seen = features[None].float()
+        tensors = packed(self.before.prepare((ref_T_prev, dt, is_first), memory, seen, ref_P_img))
+        decoded, others = tensors[:NUM_DECODED], tensors[NUM_DECODED:]
+        typed = (x.to(self.dtype) for x in (features[None], position, gamma, beta, *decoded))
+        class_logits, boxes, *after = self.after(self.decoder(*typed).float(), *others)
+        return class_logits[-1], boxes[-1], *after

@@ -15,16 +15,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streampetr_core import attention, decoder, modulation, neck, position
+from streampetr_core import (
+    attention,
+    decoder,
+    detector,
+    following,
+    heads,
+    memory,
+    modulation,
+    neck,
+    position,
+    proposals,
+    queries,
+    recognition,
+)
 from streampetr_core.backbones import resnet, vovnet
 from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.errors import StreampetrError
-from streampetr_core.runtime import stages
+from streampetr_core.runtime import stages, temporal
 
 FORMAT = "streampetr-engines-1"
 MANIFEST = "manifest.json"
 ENCODER, DECODER, ENCODER_INT8 = "encoder", "decoder", "encoder_int8"
-_SOURCES = (attention, decoder, modulation, neck, position, resnet, vovnet, stages)
+_SOURCES = (
+    *(attention, decoder, detector, following, heads, memory, modulation, neck, position, proposals, queries),
+    *(recognition, resnet, vovnet, stages, temporal),
+)
 
 
 def weights_digest(checkpoint: Checkpoint) -> str:

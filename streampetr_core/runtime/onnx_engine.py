@@ -33,6 +33,7 @@ class OnnxEngine:
 
     dtype = arithmetic = torch.float32
     encodes_singly = False  # not measured
+    temporal = None
 
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         onnxruntime = require_onnxruntime()

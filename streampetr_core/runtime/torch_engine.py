@@ -19,6 +19,7 @@ class TorchEngine:
     """Eager PyTorch on one device, or with `compiled` TorchInductor's kernels, built at the first step."""
 
     encodes_singly = False  # single images take half as much time again on a CPU, and leave a GPU idle
+    temporal = None
 
     def __init__(self, detector: Detector, precision: str, device: torch.device, compiled: bool = False) -> None:
         self.device, self.dtype = device, torch_dtype(precision, device)

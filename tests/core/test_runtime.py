@@ -255,6 +255,7 @@ class FailingEngine:
 
     description, device = "a small GPU", torch.device("cpu")
     dtype, arithmetic, encodes_singly = torch.float32, torch.float32, False
+    temporal = None
 
     def __init__(self, error):
         self.error = error
