@@ -157,18 +157,22 @@ class Detector(nn.Module):
         )
 
     def conclude(self, hidden_LBQC: Tensor, prepared: Prepared) -> tuple[Predictions, Memory]:
-        """Return what is known after a frame, and the memory, from the decoder's outputs; see `conclude`."""
-        return conclude(self.heads, self.proposals, hidden_LBQC, prepared, self.config.num_admitted)
+        """Return what is known after a frame, and the memory, from the decoder's outputs."""
+        predictions = self.heads(hidden_LBQC, prepared.queries.reference_BQ3, prepared.queries.prior_BQO)
+        return self.update(predictions, prepared)
+
+    def update(self, predictions: Predictions, prepared: Prepared) -> tuple[Predictions, Memory]:
+        """Return what is known after a frame, and the memory, from what its decoder says; see `update`."""
+        return update(self.proposals, predictions, prepared, self.config.num_admitted)
 
 
-def conclude(
-    heads: Heads, proposals: ProposalBuilder | None, hidden_LBQC: Tensor, prepared: Prepared, num_admitted: int
+def update(
+    proposals: ProposalBuilder | None, predictions: Predictions, prepared: Prepared, num_admitted: int
 ) -> tuple[Predictions, Memory]:
     """Return what is known after a frame, and the carried memory with the K best queries of it.
 
     A model with proposals follows objects, so what the decoder says of this frame is not the last word.
     """
-    predictions = heads(hidden_LBQC, prepared.queries.reference_BQ3, prepared.queries.prior_BQO)
     known_BQV = predictions.centre_BQ3[..., :0]
     if proposals is not None:
         predictions, known_BQV = proposals.follow(predictions, prepared.expected, prepared.found_BR1)

@@ -1,16 +1,18 @@
 """The model alone: images that are already normalised tensors in, predictions and memory out, frame by frame."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch.utils.flop_counter import FlopCounterMode
 
 from streampetr_core.benchmarks.official_style import OfficialStyle
 from streampetr_core.benchmarks.scene import frames, moved
 from streampetr_core.benchmarks.timing import synchronise, time_in_turn
+from streampetr_core.benchmarks.work import work_of_a_frame
 from streampetr_core.checkpoint import Checkpoint
 from streampetr_core.errors import StreampetrError
 from streampetr_core.frame import Frame
@@ -65,6 +67,7 @@ def bench_model(checkpoint: Checkpoint, bench: ModelBench) -> dict[str, Any]:
         "batch": bench.batch,
         "calibration": "new in every frame" if bench.moving_calibration else "constant, so its geometry is kept",
         "gflop_official_style": round(_gflop(official, scene), 1),
+        "least_work": asdict(work_of_a_frame(checkpoint, frames(checkpoint.config, 1, bench.batch)[0])),
         "variants": rows,
         "could_not_run": failures,
     }
@@ -90,15 +93,22 @@ def _fresh(runtime: Runtime, scene: Sequence[Frame]) -> Any:
 
 
 def _errors(ours: Sequence[Predictions], official: Sequence[Predictions]) -> dict[str, float]:
-    """Return the largest differences over the scene: class probability, and centre in metres.
+    """Return largest and mean differences in the first frame: class probability, and centre in metres.
 
-    Compared are the first frame's queries one by one, since later ones depend on the order of equal scores.
+    Later frames depend on the order of equal scores. So do proposals: of what is left, each query is compared with the
+    one that is nearest.
     """
     first, expected = ours[0], official[0]
-    probability = first.class_logits[-1].sigmoid() - expected.class_logits[-1].sigmoid()
+    scores_BQS, expected_BQS = (x.class_logits[-1].sigmoid().cpu() for x in (first, expected))
+    away_BQQ = torch.cdist(expected.centre_BQ3.cpu(), first.centre_BQ3.cpu())
+    partner_BQ1 = torch.stack([torch.from_numpy(linear_sum_assignment(away_QQ)[1]) for away_QQ in away_BQQ])[..., None]
+    probability = (scores_BQS.take_along_dim(partner_BQ1, dim=1) - expected_BQS).abs()
+    centre = away_BQQ.take_along_dim(partner_BQ1, dim=2)
     return {
-        "max_error_probability": round(float(probability.abs().max()), 7),
-        "max_error_centre_m": round(float((first.centre_BQ3 - expected.centre_BQ3).abs().max()), 6),
+        "max_error_probability": round(float(probability.max()), 7),
+        "mean_error_probability": round(float(probability.mean()), 7),
+        "max_error_centre_m": round(float(centre.max()), 6),
+        "mean_error_centre_m": round(float(centre.mean()), 6),
     }
 
 

@@ -95,12 +95,10 @@ def _print_section(section: dict[str, Any]) -> None:
             if isinstance(value, (str, int, float)) and key != "timed"
         )
     )
-    print(f"{'variant':<24}{'CPU ms':>9}{'x':>7}{'wall ms':>10}{'x':>7}  {'quartiles of wall':<20}{'largest error'}")
+    print(f"{'variant':<24}{'CPU ms':>9}{'x':>7}{'wall ms':>10}{'x':>7}  {'quartiles of wall':<20}errors")
     for name, row in section["variants"].items():
         low, high = row["wall_ms_quartiles"]
-        errors = ", ".join(
-            f"{key.removeprefix('max_error_')} {value:g}" for key, value in row.items() if "error" in key
-        )
+        errors = ", ".join(f"{key.replace('_error_', ' ')} {value:.2g}" for key, value in row.items() if "error" in key)
         print(
             f"{name:<24}{row['cpu_ms']:>9.1f}{row['cpu_ratio']:>7.2f}{row['wall_ms']:>10.1f}{row['wall_ratio']:>7.2f}"
             f"  {f'{low:.1f} .. {high:.1f}':<20}{errors}"

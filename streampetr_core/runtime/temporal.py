@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from streampetr_core.detector import Detector, Prepared, conclude
+from streampetr_core.detector import Detector, Prepared, update
 from streampetr_core.following import Expected
 from streampetr_core.following import unpacked as known_from
 from streampetr_core.frame import Frame
@@ -102,7 +102,8 @@ class UpdateStage(nn.Module):
         """Map the decoder's output, and what `packed` returns but for its first four, to those of `concluded`."""
         unneeded = [hidden_BQC[..., :0]] * NUM_DECODED
         prepared = unpacked((*unneeded, *tensors))
-        predictions, memory = conclude(self.heads, self.proposals, hidden_BQC[None], prepared, self.num_admitted)
+        predictions = self.heads(hidden_BQC[None], prepared.queries.reference_BQ3, prepared.queries.prior_BQO)
+        predictions, memory = update(self.proposals, predictions, prepared, self.num_admitted)
         return predictions.class_logits, predictions.boxes, *memory_tensors(memory)
 
 

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pixels = parser.add_mutually_exclusive_group()
     pixels.add_argument("--exact-resize", dest="pixels", action="store_const", const="exact", default="exact")
     pixels.add_argument("--fast-resize", dest="pixels", action="store_const", const="fast")
+    pixels.add_argument("--reduced-resize", dest="pixels", action="store_const", const="reduced")
     parser.add_argument("--no-memory", action="store_true", help="take every frame by itself")
     parser.add_argument("--rate", type=float, metavar="HZ", help="run on sweeps too, so many frames a second in all")
     parser.add_argument(

@@ -14,6 +14,7 @@ from torch import Tensor
 from streampetr_core.config import ModelConfig
 from streampetr_core.errors import StreampetrError
 from streampetr_core.geometry import Array, invert_transform, projection
+from streampetr_core.image_path import ImagePath
 from streampetr_core.preprocess import RESIZERS
 from training.data.augment import (
     Augmentation,
@@ -26,7 +27,7 @@ from training.data.augment import (
 )
 from training.data.batch import Sample
 from training.data.gridmask import PROBABILITY, draw_grid_mask
-from training.data.images import augment_image, check_images_exist, read_image
+from training.data.images import augment_image, check_images_exist, read_decoded, read_image
 from training.data.infos import Camera, Infos, Keyframe, Objects3D
 from training.data.sampler import Request
 from training.data.sequences import sequence_ids
@@ -107,9 +108,9 @@ class EvaluationData:
     """Samples as the published test pipeline makes them, without truth; asked for by index."""
 
     def __init__(self, infos: Infos, dataroot: Path, model: ModelConfig, pixels: str = "exact") -> None:
-        """Check infos and images; raises StreampetrError as `TrainingData` does."""
+        """Check infos and images; `pixels` is one of `image_path.PATHS`. Raises StreampetrError as `TrainingData`."""
         _check(infos, dataroot, model)
-        self._infos, self._dataroot, self._model, self._pixels = infos, dataroot, model, pixels
+        self._infos, self._dataroot, self._model, self._path = infos, dataroot, model, ImagePath(model, pixels)
         self.sequence_F = sequence_ids(infos.columns["starts_sequence"], 1)
 
     def __len__(self) -> int:
@@ -119,11 +120,12 @@ class EvaluationData:
     def __getitem__(self, index: int) -> tuple[Sample]:
         """Return one frame as a window of one."""
         keyframe = self._infos[index]
-        images = _read_images(keyframe, self._dataroot)
-        height, width = images[0].shape[:2]
-        augmentation = no_augmentation(width, height, self._model)
+        paths = [self._dataroot / camera.path for camera in keyframe.cameras]
+        images, sizes = zip(*(read_decoded(path, self._path.decode) for path in paths), strict=True)
+        _check_sizes(paths, sizes)
+        augmentation = no_augmentation(*sizes[0], self._model)
         is_first = index == 0 or bool(self.sequence_F[index] != self.sequence_F[index - 1])
-        pixels = _augment_images(images, augmentation.image, self._pixels)
+        pixels = torch.from_numpy(np.stack([self._path.shrink(image, augmentation.image.plan) for image in images]))
         return (make_sample(keyframe, pixels, augmentation, is_first=is_first),)
 
 
@@ -145,7 +147,8 @@ def draw_sample(
     height, width = images[0].shape[:2]
     augmentation = draw_augmentation(rng, width, height, model, config.augmentation)
     mask = draw_grid_mask(rng, model.input_height, config.grid_mask_probability) if with_grid_mask else None
-    pixels = _augment_images(images, augmentation.image, config.pixels)
+    sources = [augment_image(image, augmentation.image, config.pixels) for image in images]
+    pixels = torch.from_numpy(np.stack(sources))
     truth = make_truth(keyframe, augmentation, model)
     return make_sample(keyframe, pixels, augmentation, is_first=is_first, truth=truth, grid_mask=mask)
 
@@ -220,18 +223,20 @@ def _camera_truth(camera: Camera, image: ImageAugmentation) -> CameraTruth:
 
 
 def _read_images(keyframe: Keyframe, dataroot: Path) -> list[np.ndarray]:
-    images = [read_image(dataroot / camera.path) for camera in keyframe.cameras]
-    for image, camera in zip(images, keyframe.cameras, strict=True):
-        if image.shape != images[0].shape:
-            raise StreampetrError(
-                f"{dataroot / camera.path}: {image.shape[1]}x{image.shape[0]} pixels, but the first camera's image has "
-                f"{images[0].shape[1]}x{images[0].shape[0]}; all cameras must have the same size"
-            )
+    paths = [dataroot / camera.path for camera in keyframe.cameras]
+    images = [read_image(path) for path in paths]
+    _check_sizes(paths, [(image.shape[1], image.shape[0]) for image in images])
     return images
 
 
-def _augment_images(images: Sequence[np.ndarray], image: ImageAugmentation, pixels: str) -> Tensor:
-    return torch.from_numpy(np.stack([augment_image(source, image, pixels) for source in images]))
+def _check_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise StreampetrError unless images have one width and height."""
+    for path, (width, height) in zip(paths, sizes, strict=True):
+        if (width, height) != sizes[0]:
+            raise StreampetrError(
+                f"{path}: {width}x{height} pixels, but the first camera's image has {sizes[0][0]}x{sizes[0][1]}; "
+                "all cameras must have the same size"
+            )
 
 
 def _check(infos: Infos, dataroot: Path, model: ModelConfig) -> None:

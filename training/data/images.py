@@ -1,23 +1,29 @@
 """Image files to input images: read, resize, crop, flip, turn; blue, green, red bytes throughout."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from streampetr_core.errors import StreampetrError
-from streampetr_core.jpeg import ends_as_jpeg
+from streampetr_core.jpeg import decode_image
 from streampetr_core.preprocess import RESIZERS
 from training.data.augment import ImageAugmentation
 
 Pixels = NDArray[np.uint8]
+Decoded = TypeVar("Decoded")
 
 
 def read_image(path: Path) -> Pixels:
-    """Return an image file as (H, W, 3) bytes: blue, green, red.
+    """Return an image file as (H, W, 3) bytes: blue, green, red; see `read_decoded`."""
+    return read_decoded(path, decode_image)
+
+
+def read_decoded(path: Path, decode: Callable[[bytes, str], Decoded]) -> Decoded:
+    """Return what `decode` makes of an image file, given its content and name.
 
     Raises:
         StreampetrError: no such file, no image, or a JPEG that is cut off, which OpenCV would fill with grey.
@@ -28,11 +34,10 @@ def read_image(path: Path) -> Pixels:
         raise StreampetrError(
             f"{path}: the image cannot be read ({error.strerror}); check dataroot, or unpack the images again"
         ) from error
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    is_cut_off = path.suffix.lower() in (".jpg", ".jpeg") and not ends_as_jpeg(content)
-    if image is None or is_cut_off:
-        raise StreampetrError(f"{path}: a damaged image ({len(content)} bytes); unpack or download it again")
-    return image
+    try:
+        return decode(content, str(path))
+    except StreampetrError as error:
+        raise StreampetrError(f"{path}: a damaged image ({len(content)} bytes); unpack or download it again") from error
 
 
 def augment_image(image_HW3: Pixels, augmentation: ImageAugmentation, path: str = "fast") -> Pixels:

@@ -43,7 +43,7 @@ class InferenceConfig:
     """How a checkpoint is run."""
 
     checkpoint: Path
-    pixels: str = "exact"  # or 'fast', see `preprocess`
+    pixels: str = "exact"  # one of `image_path.PATHS`
     use_memory: bool = True  # False: every frame by itself
     dropped_cameras: tuple[str, ...] = ()  # as if these had delivered no image
     memory_interval: float = 0.0  # seconds between entries of the memory; 0: every frame enters it

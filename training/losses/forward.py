@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from streampetr_core.checkpoint import TRAINING_PREFIXES
-from streampetr_core.detector import Detector
+from streampetr_core.detector import Detector, Prepared
 from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
@@ -161,7 +161,7 @@ def run_frame(
         predictions = detector.heads(hidden_LBQC, queries.reference_BQ3, queries.prior_BQO)
         num_noisy = 0 if denoising is None else reference_BD3.shape[1]
         detections = _rows(predictions, slice(num_noisy, None))
-        _, memory = detector.update(detections, memory, proposals)
+        _, memory = detector.update(detections, Prepared.of(queries, memory, proposals))
         features_IChw = _of_present(features_BNChw, frame.present_BN)
         auxiliary, guidance = aux_head and aux_head(features_IChw), {}
         dense = _token_outputs(detector, dense_head, features_BNChw, frame, proposals)
