@@ -215,6 +215,33 @@ def test_two_processes_write_the_same_bytes_as_one(recipe, root, checkpoint, tmp
     assert json.loads((tmp_path / "one" / "tracking_result.json").read_text())["meta"]["use_camera"]
 
 
+def test_what_a_back_end_costs_is_kept_beside_its_engines(recipe, root, checkpoint, tmp_path, capsys):
+    engines = tmp_path / "engines"
+    engines.mkdir()
+
+    def evaluate(*options):
+        run(recipe, checkpoint, tmp_path / "out", *on_tables(root), "--engines", engines, *options)
+        summary = json.loads((tmp_path / "out" / "metrics_summary.json").read_text())
+        return summary["mean_ap"], summary["nd_score"], capsys.readouterr().out
+
+    def kept():
+        return {f"{x['run']['runtime']} {x['run']['resize']}": x for x in json.loads((engines / ACCURACY).read_text())}
+
+    _, nds, printed = evaluate("--runtime", "torch")
+    assert "run once more with --runtime reference" in printed and kept()["torch exact"]["lost"] is None
+    assert "torch fp32 loses" not in evaluate("--reduced-resize")[-1]  # under other conditions
+    _, reference_nds, printed = evaluate()
+    assert "reference fp32 loses 0.0000 of mAP and 0.0000 of NDS" in printed
+    assert kept()["torch exact"]["lost"]["NDS"] == pytest.approx(reference_nds - nds, abs=1e-6)
+    assert kept()["torch exact"]["run"]["samples"] == 6
+    before = (engines / ACCURACY).read_text()
+    evaluate("--drop-cameras", "CAM_FRONT", "--runtime", "torch")
+    assert (engines / ACCURACY).read_text() == before
+    (engines / ACCURACY).write_text("[{}]")
+    with pytest.raises(StreampetrError, match=r"accuracy.json: damaged .*; delete it"):
+        evaluate()
+
+
 def test_the_recipe_says_where_its_validation_data_is(root, checkpoint, infos, tmp_path):
     (path,) = prepare(root, "v1.0-synth", tmp_path / "infos")
     recipe = write_recipe(tmp_path / "mine.yaml", data={"dataroot": str(root), "val_infos": str(path)})

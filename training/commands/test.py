@@ -9,7 +9,9 @@ OUT receives results_nusc.json in nuScenes' own format, identities.json for `str
 metrics_details.json; with --eval track also tracking_result.json and the folder tracking_metrics.
 
 --runtime, --precision and --engines are those of the node: what a faster back-end costs in accuracy. The reference is
-the detector as it stands.
+the detector as it stands. Given engines, mAP and NDS are also kept in their folder, in accuracy.json, with what is lost
+against the reference as soon as that has been run with the same --engines; not with --rate, --no-memory or
+--drop-cameras.
 
 Trackers: 'greedy' is the published one, 'hungarian' its other option, 'identity' follows the detector's own queries.
 
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     if "track" in args.eval:
         _write_tracks(args, infos, output, detections)
     if not args.format_only:
-        _evaluate(args, open_tables(dataroot, infos.header.version), infos.header.split)
+        _evaluate(args, open_tables(dataroot, infos.header.version), infos)
 
 
 def _infer(args: argparse.Namespace, infos: "Infos", dataroot: Path, config: "InferenceConfig") -> "SplitOutput":
@@ -212,11 +214,23 @@ def _write_tracks(
     print(f"wrote {args.out / TRACKS}: {sum(map(len, tracks.values()))} boxes of tracks in {len(infos)} samples")
 
 
-def _evaluate(args: argparse.Namespace, tables: "NuScenes", split: str) -> None:
+def _evaluate(args: argparse.Namespace, tables: "NuScenes", infos: "Infos") -> None:
     from training.evaluation.detection import detection_table, evaluate_detections
     from training.evaluation.tracking_eval import evaluate_tracks, tracking_table
 
+    split = infos.header.split
     if "bbox" in args.eval:
-        print(detection_table(evaluate_detections(args.out / RESULTS, tables, split, args.out)))
+        summary = evaluate_detections(args.out / RESULTS, tables, split, args.out)
+        print(detection_table(summary))
+        if args.engines and not (args.rate or args.no_memory or args.drop_cameras):
+            print(_keep_accuracy(args, infos, summary))
     if "track" in args.eval:
         print(tracking_table(evaluate_tracks(args.out / TRACKS, tables, split, args.out / "tracking_metrics")))
+
+
+def _keep_accuracy(args: argparse.Namespace, infos: "Infos", summary: dict[str, float]) -> str:
+    from training.evaluation.accuracy import Run, record
+
+    data = f"{infos.header.version} {infos.header.split}"
+    reached = summary["mean_ap"], summary["nd_score"]
+    return record(args.engines, Run(args.runtime, args.precision, data, len(infos), args.pixels, *reached))
