@@ -28,6 +28,7 @@ from training.data.prepare import prepare
 from training.data.source import open_split
 from training.data.sweeps import with_sweeps
 from training.data.tables import open_tables
+from training.evaluation.accuracy import ACCURACY
 from training.evaluation.greedy_tracker import TRACKED_CLASSES
 from training.evaluation.inference import InferenceConfig, infer
 from training.evaluation.results import frame_results, read_results
@@ -162,11 +163,12 @@ def test_large_coordinates_and_times_cost_no_precision(infos, root, checkpoint, 
         assert_alike(here, expected, 1e-3)
 
 
-def test_fast_resize_is_another_path_to_nearly_the_same(infos, root, checkpoint, found):
+@pytest.mark.parametrize("pixels", ["fast", "reduced"])
+def test_other_resizes_are_other_paths_to_nearly_the_same(infos, root, checkpoint, found, pixels):
     first = some(infos, lambda keyframe: keyframe.token == infos.tokens[0])
-    (fast,) = find(first, root, checkpoint, pixels="fast")
-    assert fast != found[0]
-    assert [entry["detection_score"] for entry in fast][0] == pytest.approx(found[0][0]["detection_score"], abs=0.05)
+    (other,) = find(first, root, checkpoint, pixels=pixels)
+    assert other != found[0]
+    assert [entry["detection_score"] for entry in other][0] == pytest.approx(found[0][0]["detection_score"], abs=0.05)
 
 
 def test_the_order_of_classes_is_the_checkpoints_own(infos, root, found, tmp_path):
