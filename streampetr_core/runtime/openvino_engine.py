@@ -40,7 +40,7 @@ class OpenVinoEngine:
     def __init__(self, checkpoint: Checkpoint, precision: str, device: torch.device, engines: Path | None) -> None:
         openvino = require_openvino()
         require_cpu(device, "openvino")
-        core = _core()
+        core = shared_core()
         decoder_precision = _check_precision(core, precision)
         self.arithmetic = torch.bfloat16 if decoder_precision == "bf16" else torch.float32
         tool = f"openvino-{openvino.get_version()[:9]}"
@@ -53,7 +53,7 @@ class OpenVinoEngine:
         encoder = ENCODER_INT8 if precision == "int8" else ENCODER
         self._encoder = _compile(core, engine_file(engines, f"{encoder}.{suffix}"), decoder_precision)
         decoder = engine_file(engines, f"{DECODER}.{suffix}")
-        self._decoder = _UsualShapes(
+        self._decoder = _AnyShapes(
             _compile(core, decoder, decoder_precision), core.read_model(decoder), decoder_precision
         )
         around = cached_engines(
@@ -86,7 +86,7 @@ def require_openvino() -> Any:
 
 
 @cache
-def _core() -> Any:
+def shared_core() -> Any:
     """Return OpenVINO's core, of which a process must not have two.
 
     Its CPU plugin gives the thread that starts it a signal stack. When the earlier of two goes, the stack that the
@@ -123,32 +123,33 @@ def _check_precision(core: Any, precision: str) -> str:
 
 def _compile(core: Any, path: Path, precision: str) -> Any:
     try:
-        return core.compile_model(str(path), "CPU", _settings(precision))
+        return core.compile_model(str(path), "CPU", settings(precision))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise StreampetrError(f"{path}: OpenVINO cannot load it ({reason}); delete it or export it again") from error
 
 
-class _UsualShapes:
-    """A compiled model for any shapes, with another one for the first shapes that it is given: a tenth faster."""
+class _AnyShapes:
+    """A compiled model for any shapes, and one for the largest that have come, all cameras': a tenth faster."""
 
     def __init__(self, for_all: Any, model: Any, precision: str) -> None:
         self._for_all, self._model, self._precision = for_all, model, precision
-        self._usual, self._shapes = None, None
+        self._for_largest, self._largest = None, [torch.Size()]
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
         shapes = [tensor.shape for tensor in tensors]
-        if self._usual is None:
-            self._usual, self._shapes = _compile_for_shapes(self._model, tensors, self._precision), shapes
-        return _infer(self._usual if shapes == self._shapes else self._for_all, tensors)
+        if shapes[0] > self._largest[0]:
+            self._for_largest, self._largest = _compile_for_shapes(self._model, tensors, self._precision), shapes
+        return _infer(self._for_largest if shapes == self._largest else self._for_all, tensors)
 
 
 def _compile_for_shapes(model: Any, inputs: Sequence[Tensor], precision: str) -> Any:
     model.reshape({node: list(tensor.shape) for node, tensor in zip(model.inputs, inputs, strict=True)})
-    return _core().compile_model(model, "CPU", _settings(precision))
+    return shared_core().compile_model(model, "CPU", settings(precision))
 
 
-def _settings(precision: str) -> dict[str, Any]:
+def settings(precision: str) -> dict[str, Any]:
+    """Return how models are compiled; `precision` is OpenVINO's name of a type."""
     import openvino.properties as properties
     import openvino.properties.hint as hint
 
