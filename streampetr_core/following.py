@@ -263,7 +263,8 @@ def _error(place_BR3: Tensor) -> Tensor:
     distance_BR1 = place_BR3[..., :2].norm(dim=-1, keepdim=True)
     along_BR2 = F.normalize(place_BR3[..., :2], dim=-1)
     across_BR2 = torch.stack([-along_BR2[..., 1], along_BR2[..., 0]], dim=-1)
-    deviation_BRA = place_BR3.new_tensor(_ERROR) + place_BR3.new_tensor(_ERROR_PER_METRE) * distance_BR1
+    errors = zip(_ERROR, _ERROR_PER_METRE, strict=True)
+    deviation_BRA = torch.cat([at_once + per_metre * distance_BR1 for at_once, per_metre in errors], dim=-1)
     axes_BR2A = torch.stack([along_BR2, across_BR2], dim=-1) * deviation_BRA[..., None, :]
     return axes_BR2A @ axes_BR2A.transpose(-1, -2)
 
