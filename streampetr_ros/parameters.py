@@ -81,7 +81,7 @@ class _Declaration:
 _DECLARATIONS = {
     "model": _Declaration("", "model file (.safetensors) that `streampetr convert` or `streampetr init` wrote"),
     "device": _Declaration("auto", "where the network runs: auto, cpu, cuda, cuda:1, ..."),
-    "runtime": _Declaration("torch", f"what runs the network: {', '.join(_RUNTIMES)}"),
+    "runtime": _Declaration("auto", f"what runs the network: {', '.join(_RUNTIMES)}"),
     "precision": _Declaration("fp32", f"type of the network's arithmetic: {', '.join(PRECISIONS)}"),
     "engines": _Declaration("", "folder that `streampetr export` wrote; int8 needs one"),
     "cameras": _Declaration(NUSCENES_CAMERAS, "camera names, in the order in which the model was trained"),

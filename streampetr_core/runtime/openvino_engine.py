@@ -62,7 +62,8 @@ class OpenVinoEngine:
         self.temporal = OpenVinoTemporal(
             bool(checkpoint.config.num_proposals),
             (core.read_model(around / f"{TEMPORAL}.xml"), core.read_model(around / f"{UPDATE}.xml")),
-            lambda model, inputs: _compile_for_shapes(model, inputs, "f32"),
+            # They are too small to be shared out: a second thread saves a millisecond and takes two.
+            lambda model, inputs: _compile_for_shapes(model, inputs, settings("f32", threads=1)),
         )
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
@@ -139,24 +140,25 @@ class _AnyShapes:
     def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
         shapes = [tensor.shape for tensor in tensors]
         if shapes[0] > self._largest[0]:
-            self._for_largest, self._largest = _compile_for_shapes(self._model, tensors, self._precision), shapes
+            self._for_largest = _compile_for_shapes(self._model, tensors, settings(self._precision))
+            self._largest = shapes
         return _infer(self._for_largest if shapes == self._largest else self._for_all, tensors)
 
 
-def _compile_for_shapes(model: Any, inputs: Sequence[Tensor], precision: str) -> Any:
+def _compile_for_shapes(model: Any, inputs: Sequence[Tensor], config: dict[str, Any]) -> Any:
     model.reshape({node: list(tensor.shape) for node, tensor in zip(model.inputs, inputs, strict=True)})
-    return shared_core().compile_model(model, "CPU", settings(precision))
+    return shared_core().compile_model(model, "CPU", config)
 
 
-def settings(precision: str) -> dict[str, Any]:
-    """Return how models are compiled; `precision` is OpenVINO's name of a type."""
+def settings(precision: str, threads: int | None = None) -> dict[str, Any]:
+    """Return how models are compiled; `precision` is OpenVINO's name of a type. Threads: None for PyTorch's number."""
     import openvino.properties as properties
     import openvino.properties.hint as hint
 
     return {
         hint.performance_mode: hint.PerformanceMode.LATENCY,
         hint.inference_precision: precision,
-        properties.inference_num_threads: torch.get_num_threads(),
+        properties.inference_num_threads: threads or torch.get_num_threads(),
     }
 
 

@@ -201,5 +201,6 @@ def overrides(**values: object) -> list[Parameter]:
         "reliability": "reliable",
         "realtime": False,
         "score_threshold": 0.0,
+        "runtime": "torch",  # opens at once
     }
     return [Parameter(name, value=value) for name, value in (base | values).items()]
