@@ -1,10 +1,10 @@
 """The node end to end: images over DDS in, detections out; what it adds to decoding and the network, and how old it is.
 
 A process of its own publishes six cameras of 1600x900 (noise of the size of street scenes) with nuScenes' exposure
-offsets, from a vehicle whose speed changes. The node runs here, with untrained weights. Measured are its processor time
-for each published set, all threads and the whole process counted, and the age of the output, from the newest image's
-stamp to the publishing. Beside it stands what decoding, resizing, the network and reading off the boxes cost alone, in
-the same process, on the same images, with a geometry that changes in every frame.
+offsets, from a vehicle whose speed changes. The node runs here, with given or untrained weights. Measured are its
+processor time for each published set, all threads and the whole process counted, and the age of the output, from the
+newest image's stamp to the publishing. Beside it stands what decoding, resizing, the network and reading off the boxes
+cost alone, in the same process, on the same images, with a geometry that changes in every frame.
 
 Examples:
   python -m bench.node
@@ -71,10 +71,14 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in args.models:
-            path = Path(folder) / f"{model}.safetensors"
-            save_checkpoint(untrained_checkpoint(load_config(model)), path)
+            path = Path(model)
+            if path.suffix != ".safetensors":
+                path = Path(folder) / f"{model}.safetensors"
+                save_checkpoint(untrained_checkpoint(load_config(model)), path)
             alone = {transport: _alone(path, transport, args) for transport in args.transports}
-            for case in itertools.starmap(Case, itertools.product([model], args.rates, args.transports, args.arrival)):
+            for case in itertools.starmap(
+                Case, itertools.product([path.stem], args.rates, args.transports, args.arrival)
+            ):
                 rows.append({**vars(case), "alone": alone[case.transport], **_run(case, path, args)})
                 _print_row(rows[-1], is_first=len(rows) == 1)
     report |= {"load_1_min_at_end": round(os.getloadavg()[0], 2), "cases": rows}
@@ -85,13 +89,16 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["small_352_256q", "r50_704_428q"])
+    parser.add_argument(
+        "--models", nargs="+", default=["small_352_256q", "r50_704_428q"], help="weights files, or configurations"
+    )
     parser.add_argument("--rates", nargs="+", type=float, default=[2.0, 12.0], help="sets a second")
     parser.add_argument("--transports", nargs="+", choices=("compressed", "raw"), default=["compressed", "raw"])
     parser.add_argument("--arrival", nargs="+", choices=ON_ARRIVAL, default=["always", "never"], help="encode_on_...")
     parser.add_argument("--resize", default="fast")
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--engines", type=Path, help="a folder of `streampetr export` of the one model; int8 needs it")
     parser.add_argument("--sets", type=int, default=40, help="published sets to measure, after 5 to warm up")
     parser.add_argument("--rounds", type=int, default=9, help="of decoding and the network alone")
     parser.add_argument("--threads", type=int, help="processor threads of the network (default: as PyTorch likes)")
@@ -102,7 +109,7 @@ def _arguments() -> argparse.Namespace:
 def _alone(model: Path, transport: str, args: argparse.Namespace) -> dict[str, object]:
     """Return the times of decoding, resizing, the network and reading off boxes."""
     checkpoint = load_checkpoint(model)
-    runtime = open_runtime(checkpoint, RuntimeOptions(args.runtime, args.precision))
+    runtime = open_runtime(checkpoint, RuntimeOptions(args.runtime, args.precision, engines=args.engines))
     path = ImageSetPath(runtime.config, args.resize)
     jpegs = street_like_jpegs()
     pixels = [decode_image(data, "bench") for data in jpegs]
@@ -131,6 +138,7 @@ def _run(case: Case, model: Path, args: argparse.Namespace) -> dict[str, object]
         "resize": args.resize,
         "runtime": args.runtime,
         "precision": args.precision,
+        "engines": str(args.engines or ""),
         "cameras": list(CAMERAS),
         "score_threshold": 0.0,
     }

@@ -9,6 +9,7 @@ import torch
 from streampetr_core.benchmarks import timing
 from streampetr_core.benchmarks.model import OFFICIAL
 from streampetr_core.benchmarks.official_style import OfficialStyle
+from streampetr_core.benchmarks.work import work_of_a_frame
 from streampetr_core.checkpoint import save_checkpoint
 from streampetr_core.commands import bench
 from streampetr_core.errors import StreampetrError
@@ -37,6 +38,26 @@ def test_the_yardstick_gives_the_results_of_the_detector():
     expected, _ = reference.step(frame, reference.fresh_memory())
     torch.testing.assert_close(ours.boxes, expected.boxes, rtol=0, atol=1e-4)
     assert ours.boxes.shape[0] == 2  # branches of all layers, as the official code computes them
+
+
+def test_the_work_of_the_decoder_is_that_of_its_formulas():
+    checkpoint = lively_checkpoint()
+    config, frame = checkpoint.config, make_frame(checkpoint.config)
+    height, width = config.feature_size
+    tokens, channels = frame.images_BN3HW.shape[1] * height * width, config.channels
+    queries = config.num_queries
+    keys = queries + config.memory_length - config.num_propagated
+
+    def attention(keys):
+        projections = 2 * (2 * queries + 2 * keys) * channels**2
+        return projections + 2 * 2 * queries * keys * channels
+
+    feed_forward = 2 * 2 * queries * channels * config.ffn_channels
+    of_tokens = 2 * 4 * tokens * channels**2  # two layers of content, two of the gate
+    expected = config.num_layers * (attention(keys) + attention(tokens) + feed_forward) + of_tokens
+    work = work_of_a_frame(checkpoint, frame)
+    assert work.decoder_gflop == pytest.approx(expected / 1e9, rel=1e-9)
+    assert work.encoder_gflop > work.decoder_gflop > work.others_gflop > 0
 
 
 def test_variants_take_turns_and_warm_ups_are_not_counted():
