@@ -57,7 +57,6 @@ def test_the_work_of_the_decoder_is_that_of_its_formulas():
     expected = config.num_layers * (attention(keys) + attention(tokens) + feed_forward) + of_tokens
     work = work_of_a_frame(checkpoint, frame)
     assert work.decoder_gflop == pytest.approx(expected / 1e9, rel=1e-9)
-    assert work.encoder_gflop > work.decoder_gflop > work.others_gflop > 0
 
 
 def test_variants_take_turns_and_warm_ups_are_not_counted():
