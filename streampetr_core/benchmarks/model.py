@@ -100,7 +100,9 @@ def _errors(ours: Sequence[Predictions], official: Sequence[Predictions]) -> dic
     """
     first, expected = ours[0], official[0]
     scores_BQS, expected_BQS = (x.class_logits[-1].sigmoid().cpu() for x in (first, expected))
-    away_BQQ = torch.cdist(expected.centre_BQ3.cpu(), first.centre_BQ3.cpu())
+    away_BQQ = torch.cdist(
+        expected.centre_BQ3.cpu(), first.centre_BQ3.cpu(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     partner_BQ1 = torch.stack([torch.from_numpy(linear_sum_assignment(away_QQ)[1]) for away_QQ in away_BQQ])[..., None]
     probability = (scores_BQS.take_along_dim(partner_BQ1, dim=1) - expected_BQS).abs()
     centre = away_BQQ.take_along_dim(partner_BQ1, dim=2)

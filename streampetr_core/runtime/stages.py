@@ -4,6 +4,7 @@ B batch, N cameras, T image tokens, Q queries, M memory entries that are keys on
 """
 
 import copy
+import operator
 
 import torch
 import torch.nn.functional as F
@@ -78,11 +79,17 @@ def decoder_arguments(features_BNChw: Tensor, geometry: Geometry, queries: Queri
 
 
 def folded_encoder(detector: Detector) -> GraphModule:
-    """Return a copy of the encoder whose batch norms are part of the convolutions and whose ReLUs overwrite."""
+    """Return a copy of the encoder with batch norms as parts of convolutions, and ReLUs and sums that overwrite."""
     encoder = fuse(Encoder(detector).eval())
+    modules = dict(encoder.named_modules())
     for node in encoder.graph.nodes:
-        if node.target is F.relu and len(node.args[0].users) == 1:
+        # Nobody else looks at what is overwritten.
+        if node.op != "call_function" or len(node.args[0].users) > 1:
+            continue
+        if node.target is F.relu:
             node.kwargs = {**node.kwargs, "inplace": True}
+        elif node.target is operator.add and isinstance(modules.get(node.args[0].target), nn.Conv2d):
+            node.target = operator.iadd
     encoder.recompile()
     return encoder
 
