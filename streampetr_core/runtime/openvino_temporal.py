@@ -30,7 +30,8 @@ from streampetr_core.runtime.temporal import (
 TEMPORAL, UPDATE = "temporal", "update"
 _EXAMPLE_CAMERAS = 2
 
-Compile = Callable[[Any, Sequence[Tensor]], Any]  # a model, and tensors of the shapes that it will be given
+Function = Callable[[Sequence[Tensor]], list[Tensor]]
+Compile = Callable[[Any, Sequence[Tensor]], Function]  # of a model, and tensors of the shapes that it will be given
 
 
 class OpenVinoTemporal:
@@ -40,7 +41,7 @@ class OpenVinoTemporal:
         """Take the two models as read, and what compiles them."""
         self._has_proposals = has_proposals
         self._models, self._compile = models, compile_for
-        self._compiled: dict[tuple[str, int], Any] = {}
+        self._compiled: dict[tuple[str, int], Function] = {}
 
     def prepare(self, features_BNChw: Tensor | None, frame: Frame, memory: Memory) -> Prepared:
         """Carry the memory into the frame and build its queries."""
@@ -60,8 +61,7 @@ class OpenVinoTemporal:
         key = (name, num_cameras)
         if key not in self._compiled:
             self._compiled[key] = self._compile(self._models[name == UPDATE], inputs)
-        results = self._compiled[key]([x.contiguous().numpy() for x in inputs], share_inputs=True)
-        return [torch.from_numpy(results[index]) for index in range(len(results))]
+        return self._compiled[key](inputs)
 
 
 def convert_temporal(checkpoint: Checkpoint, folder: Path, openvino: Any) -> None:

@@ -83,12 +83,11 @@ def folded_encoder(detector: Detector) -> GraphModule:
     encoder = fuse(Encoder(detector).eval())
     modules = dict(encoder.named_modules())
     for node in encoder.graph.nodes:
-        # Nobody else looks at what is overwritten.
-        if node.op != "call_function" or len(node.args[0].users) > 1:
-            continue
+        if node.target not in (F.relu, operator.add) or len(node.args[0].users) > 1:
+            continue  # somebody else looks at what would be overwritten
         if node.target is F.relu:
             node.kwargs = {**node.kwargs, "inplace": True}
-        elif node.target is operator.add and isinstance(modules.get(node.args[0].target), nn.Conv2d):
+        elif isinstance(modules.get(node.args[0].target), nn.Conv2d):
             node.target = operator.iadd
     encoder.recompile()
     return encoder
