@@ -6,10 +6,8 @@ differ, by one grey level; by two where an image is hardly shrunk or is enlarged
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -78,40 +76,20 @@ def resize_crop_exact(image_HW3: NDArray[np.uint8], plan: ResizeCrop) -> NDArray
 
 def resize_crop_fast(image_HW3: NDArray[np.uint8], plan: ResizeCrop) -> NDArray[np.uint8]:
     """Return the input image (height, width, 3), as `resize_crop_exact` does to within rounding."""
-    return _resize_part(image_HW3, plan, _bicubic)
-
-
-def resize_crop_linear(image_HW3: NDArray[np.uint8], plan: ResizeCrop) -> NDArray[np.uint8]:
-    """Return the input image (height, width, 3) by OpenCV's bilinear filter; only for scales from a half to 1."""
-    return _resize_part(image_HW3, plan, _bilinear)
-
-
-def _resize_part(
-    image_HW3: NDArray[np.uint8], plan: ResizeCrop, resize: Callable[[NDArray, tuple[int, int]], NDArray]
-) -> NDArray[np.uint8]:
-    """Resize no more of an image than the plan keeps."""
     _check_source(image_HW3, plan)
     rows = _aligned_crop(plan.source_height, plan.resized_height, plan.top, plan.height)
     columns = _aligned_crop(plan.source_width, plan.resized_width, plan.left, plan.width)
+    part_HW3 = np.ascontiguousarray(image_HW3[rows.source, columns.source])
+    part_13HW = torch.from_numpy(part_HW3).permute(2, 0, 1)[None]
     size = (rows.resized.stop - rows.resized.start, columns.resized.stop - columns.resized.start)
-    resized_HW3 = resize(image_HW3[rows.source, columns.source], size)
+    resized_13HW = F.interpolate(part_13HW, size=size, mode="bicubic", antialias=True, align_corners=False)
     top, left = plan.top - rows.resized.start, plan.left - columns.resized.start
     # Where rounding down made the resized image a pixel too small, the published crop pads with black.
     below, beyond = max(0, top + plan.height - size[0]), max(0, left + plan.width - size[1])
     above = max(0, -top)
-    if above or below or beyond:
-        resized_HW3 = np.pad(resized_HW3, ((above, below), (0, beyond), (0, 0)))
-    return resized_HW3[top + above : top + above + plan.height, left : left + plan.width]
-
-
-def _bicubic(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    image_13HW = torch.from_numpy(np.ascontiguousarray(image_HW3)).permute(2, 0, 1)[None]
-    resized_13HW = F.interpolate(image_13HW, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return resized_13HW[0].permute(1, 2, 0).numpy()
-
-
-def _bilinear(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return cv2.resize(image_HW3, size[::-1], interpolation=cv2.INTER_LINEAR)
+    padded_13HW = F.pad(resized_13HW, (0, beyond, above, below)) if above or below or beyond else resized_13HW
+    kept_3HW = padded_13HW[0, :, top + above : top + above + plan.height, left : left + plan.width]
+    return kept_3HW.permute(1, 2, 0).numpy()
 
 
 # By the names that users choose them with; what they cost and how they differ stands at the top.

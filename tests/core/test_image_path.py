@@ -49,11 +49,19 @@ def test_reduced_decodes_fewer_pixels_where_the_input_is_smaller_still(monkeypat
     flags, decode = [], cv2.imdecode
     monkeypatch.setattr(cv2, "imdecode", lambda data, flag: flags.append(flag) or decode(data, flag))
     path = ImageSetPath(CONFIG, "reduced", threads=1)
-    # Scales of 0.48, 0.24 and 0.12; then a width that two does not divide, and an input that is hardly smaller.
-    for width, height in ((400, 226), (800, 452), (1600, 904), (401, 226), (200, 112)):
+    # Scales of 0.48, 0.24, 0.12 and 0.06; then a width that two does not divide, and an input that is hardly smaller.
+    for width, height in ((400, 226), (800, 452), (1600, 904), (3200, 1808), (401, 226), (200, 112)):
         path.from_encoded([jpeg(picture(0, height, width))], ["a"])
     half, quarter, eighth = cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_8
-    assert flags == [half, quarter, eighth, cv2.IMREAD_COLOR, cv2.IMREAD_COLOR]
+    assert flags == [half, half, quarter, eighth, cv2.IMREAD_COLOR, cv2.IMREAD_COLOR]
+
+
+def test_what_the_decoder_leaves_out_hardly_shows_where_much_is_left_to_shrink():
+    data, path, plan = jpeg(picture(0, 904, 1600)), ImagePath(CONFIG, "reduced"), plan_resize(1600, 904, CONFIG)
+    expected = ImagePath(CONFIG, "exact").shrink(cv2.imdecode(np.frombuffer(data, np.uint8), 1), plan).astype(int)
+    eighth = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)  # still as large as the input
+    ours, coarser = (path.shrink(pixels, plan) for pixels in (path.decode(data, "a")[0], eighth))
+    assert 0 < np.abs(ours - expected).mean() < 0.5 * np.abs(coarser - expected).mean()
 
 
 def test_pixels_that_are_decoded_already_take_the_same_way():
