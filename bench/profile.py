@@ -22,7 +22,7 @@ from streampetr_core.benchmarks.scene import frames
 from streampetr_core.checkpoint import Checkpoint, load_checkpoint
 from streampetr_core.runtime import RuntimeOptions, open_runtime
 from streampetr_core.runtime.engine_files import DECODER, ENCODER, ENCODER_INT8
-from streampetr_core.runtime.openvino_engine import settings, shared_core
+from streampetr_core.runtime.openvino_models import compile_for, settings, shared_core
 from streampetr_core.runtime.stages import example_arguments
 
 _WARM_UPS, _CAMERAS = 4, 6
@@ -78,15 +78,12 @@ def _timed(call: Callable, times: list[tuple[float, float]]) -> Callable:
 
 
 def _print_kernels(path: Path, inputs: tuple[Tensor, ...], args: argparse.Namespace) -> None:
-    model = shared_core().read_model(path)
-    model.reshape({node: list(tensor.shape) for node, tensor in zip(model.inputs, inputs, strict=True)})
     profiled = {**settings(_DECODED_IN[args.precision]), "PERF_COUNT": True}
-    request = shared_core().compile_model(model, "CPU", profiled).create_infer_request()
-    arrays = [tensor.contiguous().numpy() for tensor in inputs]
+    compiled = compile_for(shared_core().read_model(path), inputs, profiled)
     taken, number = Counter(), Counter()
     for frame in range(_WARM_UPS + args.frames):
-        request.infer(arrays, share_inputs=True)
-        for node in request.profiling_info if frame >= _WARM_UPS else ():
+        compiled(inputs)
+        for node in compiled.request.profiling_info if frame >= _WARM_UPS else ():
             kind = f"{node.node_type} ({node.exec_type})"
             taken[kind] += 1e3 * node.real_time.total_seconds() / args.frames
             number[kind] += node.real_time.total_seconds() > 0

@@ -4,8 +4,6 @@ The stages are converted from PyTorch once and kept (see `engine_files`), or rea
 cameras and of scenes is free in both.
 """
 
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ from streampetr_core.runtime.engine_files import (
     engine_file,
     given_engines,
 )
-from streampetr_core.runtime.openvino_temporal import TEMPORAL, UPDATE, OpenVinoTemporal, convert_temporal
+from streampetr_core.runtime.openvino_models import compile_file, compile_for, require_openvino, settings, shared_core
+from streampetr_core.runtime.openvino_temporal import OpenVinoTemporal, convert_temporal
 from streampetr_core.runtime.stages import Encoder, LastLayerDecoder, decoder_arguments, example_arguments
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -51,20 +50,10 @@ class OpenVinoEngine:
         self.device = device
         self.description = f"OpenVINO {precision} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
         encoder = ENCODER_INT8 if precision == "int8" else ENCODER
-        self._encoder = _compile(core, engine_file(engines, f"{encoder}.{suffix}"), decoder_precision)
-        decoder = engine_file(engines, f"{DECODER}.{suffix}")
-        self._decoder = _AnyShapes(
-            _compile(core, decoder, decoder_precision), core.read_model(decoder), decoder_precision
-        )
-        around = cached_engines(
-            checkpoint, f"{tool}-temporal", lambda folder: convert_temporal(checkpoint, folder, openvino)
-        )
-        self.temporal = OpenVinoTemporal(
-            bool(checkpoint.config.num_proposals),
-            (core.read_model(around / f"{TEMPORAL}.xml"), core.read_model(around / f"{UPDATE}.xml")),
-            # They are too small to be shared out: a second thread saves a millisecond and takes two.
-            lambda model, inputs: _compile_for_shapes(model, inputs, settings("f32", threads=1)),
-        )
+        self._encoder = compile_file(engine_file(engines, f"{encoder}.{suffix}"), decoder_precision)
+        self._decoder = _AnyShapes(engine_file(engines, f"{DECODER}.{suffix}"), decoder_precision)
+        around = cached_engines(checkpoint, f"{tool}-temporal", lambda folder: convert_temporal(checkpoint, folder))
+        self.temporal = OpenVinoTemporal(around, bool(checkpoint.config.num_proposals))
 
     def encode(self, images_N3HW: Tensor) -> Tensor:
         """Map normalised images to float32 features (N, C, h, w)."""
@@ -73,28 +62,6 @@ class OpenVinoEngine:
     def decode(self, features_BNChw: Tensor, geometry: Geometry, queries: Queries) -> Tensor:
         """Return the normed output of the last decoder layer, float32 (B, Q, C)."""
         return self._decoder(decoder_arguments(features_BNChw, geometry, queries))
-
-
-def require_openvino() -> Any:
-    """Return the package; raises StreampetrError with the remedy where it is not installed."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise StreampetrError(
-            f"runtime 'openvino' is not installed ({error}); pip install 'streampetr_ros[runtime]'"
-        ) from error
-    return openvino
-
-
-@cache
-def shared_core() -> Any:
-    """Return OpenVINO's core, of which a process must not have two.
-
-    Its CPU plugin gives the thread that starts it a signal stack. When the earlier of two goes, the stack that the
-    later one will put back is freed, and the next signal, of a child process that ended for one, is a segmentation
-    fault.
-    """
-    return require_openvino().Core()
 
 
 def convert(checkpoint: Checkpoint, folder: Path) -> None:
@@ -112,27 +79,6 @@ def convert(checkpoint: Checkpoint, folder: Path) -> None:
     openvino.save_model(decoder, folder / f"{DECODER}.xml", compress_to_fp16=False)
 
 
-class Compiled:
-    """A compiled model as a function of tensors.
-
-    OpenVINO's own way of calling one spends a tenth of a millisecond on finding out what the inputs are.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._tensor = require_openvino().Tensor
-        self._request, self._num_results = model.create_infer_request(), len(model.outputs)
-
-    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the results, in order."""
-        arrays = [x.contiguous().numpy() for x in tensors]
-        for index, array in enumerate(arrays):
-            self._request.set_input_tensor(index, self._tensor(array, shared_memory=True))
-        self._request.infer()
-        # Copies: the next inference overwrites results.
-        results = (self._request.get_output_tensor(index) for index in range(self._num_results))
-        return [torch.from_numpy(result.data.copy()) for result in results]
-
-
 def _check_precision(core: Any, precision: str) -> str:
     """Return OpenVINO's name of the type for everything that is not quantised."""
     if precision not in PRECISIONS:
@@ -143,41 +89,17 @@ def _check_precision(core: Any, precision: str) -> str:
     return "f32" if precision == "fp32" or not has_bf16 else "bf16"
 
 
-def _compile(core: Any, path: Path, precision: str) -> Compiled:
-    try:
-        return Compiled(core.compile_model(str(path), "CPU", settings(precision)))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise StreampetrError(f"{path}: OpenVINO cannot load it ({reason}); delete it or export it again") from error
-
-
 class _AnyShapes:
     """A compiled model for any shapes, and one for the largest that have come, all cameras': a tenth faster."""
 
-    def __init__(self, for_all: Compiled, model: Any, precision: str) -> None:
-        self._for_all, self._model, self._precision = for_all, model, precision
+    def __init__(self, path: Path, precision: str) -> None:
+        self._for_all = compile_file(path, precision)
+        self._model, self._precision = shared_core().read_model(path), precision
         self._for_largest, self._largest = None, [torch.Size()]
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
         shapes = [tensor.shape for tensor in tensors]
         if shapes[0] > self._largest[0]:
-            self._for_largest = _compile_for_shapes(self._model, tensors, settings(self._precision))
+            self._for_largest = compile_for(self._model, tensors, settings(self._precision))
             self._largest = shapes
         return (self._for_largest if shapes == self._largest else self._for_all)(tensors)[0]
-
-
-def _compile_for_shapes(model: Any, inputs: Sequence[Tensor], config: dict[str, Any]) -> Compiled:
-    model.reshape({node: list(tensor.shape) for node, tensor in zip(model.inputs, inputs, strict=True)})
-    return Compiled(shared_core().compile_model(model, "CPU", config))
-
-
-def settings(precision: str, threads: int | None = None) -> dict[str, Any]:
-    """Return how models are compiled; `precision` is OpenVINO's name of a type. Threads: None for PyTorch's number."""
-    import openvino.properties as properties
-    import openvino.properties.hint as hint
-
-    return {
-        hint.performance_mode: hint.PerformanceMode.LATENCY,
-        hint.inference_precision: precision,
-        properties.inference_num_threads: threads or torch.get_num_threads(),
-    }

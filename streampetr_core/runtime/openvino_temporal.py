@@ -1,12 +1,11 @@
-"""OpenVINO for what surrounds the decoder: compiled in float32, for one scene and a number of cameras.
+"""OpenVINO for what surrounds the decoder: compiled in float32, for one scene and the shapes that come.
 
-Shapes are fixed when a number of cameras is met: OpenVINO needs twice the time for shapes that it works out anew.
+These depend on the number of cameras, if at all. OpenVINO needs twice the time for shapes that it works out anew.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from streampetr_core.frame import Frame
 from streampetr_core.heads import Predictions
 from streampetr_core.memory import Memory
 from streampetr_core.position import invert_projections
+from streampetr_core.runtime.openvino_models import Compiled, compile_for, require_openvino, settings, shared_core
 from streampetr_core.runtime.temporal import (
     NUM_DECODED,
     TemporalStage,
@@ -30,42 +30,43 @@ from streampetr_core.runtime.temporal import (
 TEMPORAL, UPDATE = "temporal", "update"
 _EXAMPLE_CAMERAS = 2
 
-Function = Callable[[Sequence[Tensor]], list[Tensor]]
-Compile = Callable[[Any, Sequence[Tensor]], Function]  # of a model, and tensors of the shapes that it will be given
+# They are too small to be shared out: a second thread saves a millisecond and takes two.
+_THREADS = 1
 
 
 class OpenVinoTemporal:
     """`Temporal` by two compiled models."""
 
-    def __init__(self, has_proposals: bool, models: tuple[Any, Any], compile_for: Compile) -> None:
-        """Take the two models as read, and what compiles them."""
+    def __init__(self, folder: Path, has_proposals: bool) -> None:
+        """Take a folder that `convert_temporal` wrote."""
         self._has_proposals = has_proposals
-        self._models, self._compile = models, compile_for
-        self._compiled: dict[tuple[str, int], Function] = {}
+        self._models = {name: shared_core().read_model(folder / f"{name}.xml") for name in (TEMPORAL, UPDATE)}
+        self._compiled: dict[tuple, Compiled] = {}
 
     def prepare(self, features_BNChw: Tensor | None, frame: Frame, memory: Memory) -> Prepared:
         """Carry the memory into the frame and build its queries."""
         inputs = [frame.ref_T_prev_B44.float(), frame.dt_B.float(), frame.is_first_B.float(), *memory_tensors(memory)]
-        num_cameras = frame.img_P_ref_BN44.shape[1]
         if self._has_proposals:
             present_BN = frame.present_BN
-            everywhere = torch.ones(1, num_cameras, dtype=torch.bool) if present_BN is None else present_BN
-            inputs += [features_BNChw, invert_projections(frame.img_P_ref_BN44), everywhere]
-        return unpacked(self._run(TEMPORAL, num_cameras, inputs))
+            if present_BN is None:
+                present_BN = torch.ones(frame.img_P_ref_BN44.shape[:2], dtype=torch.bool)
+            inputs += [features_BNChw, invert_projections(frame.img_P_ref_BN44), present_BN]
+        return unpacked(self._run(TEMPORAL, inputs))
 
     def conclude(self, hidden_BQC: Tensor, prepared: Prepared) -> tuple[Predictions, Memory]:
         """Return predictions, and the memory after the frame, from the decoder's output."""
-        return concluded(self._run(UPDATE, 0, [hidden_BQC, *packed(prepared)[NUM_DECODED:]]), hidden_BQC)
+        return concluded(self._run(UPDATE, [hidden_BQC, *packed(prepared)[NUM_DECODED:]]), hidden_BQC)
 
-    def _run(self, name: str, num_cameras: int, inputs: Sequence[Tensor]) -> list[Tensor]:
-        key = (name, num_cameras)
+    def _run(self, name: str, inputs: Sequence[Tensor]) -> list[Tensor]:
+        key = (name, *(x.shape for x in inputs))
         if key not in self._compiled:
-            self._compiled[key] = self._compile(self._models[name == UPDATE], inputs)
+            self._compiled[key] = compile_for(self._models[name], inputs, settings("f32", _THREADS))
         return self._compiled[key](inputs)
 
 
-def convert_temporal(checkpoint: Checkpoint, folder: Path, openvino: Any) -> None:
+def convert_temporal(checkpoint: Checkpoint, folder: Path) -> None:
     """Write both stages as OpenVINO's IR files into `folder`; takes seconds."""
+    openvino = require_openvino()
     detector = checkpoint.detector().requires_grad_(False).eval()
     inputs = _example_inputs(detector)
     before, after = TemporalStage(detector), UpdateStage(detector)

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -65,13 +64,13 @@ def _cases(name: str) -> Iterator[Case]:
     """Yield the frames that begin a scene, and those whose official memory of the frame before is recorded in full."""
     sequence = golden.SEQUENCES[name]
     frames = golden.official_frames(sequence.file, golden.folders()[-1])
-    config = golden.golden_detector(sequence.layout).config
+    detector = golden.golden_detector(sequence.layout)
     for previous, official in zip([None, *frames], frames, strict=False):
         frame = golden.frame_from_official(official, previous, sequence)
         if frame.is_first_B.item():
             yield frame, None, official
-        elif previous.get("after_memory_embedding", np.empty(0)).shape[-1] == config.channels:
-            yield frame, golden.memory_from_official(previous, config.memory_length), official
+        elif golden.holds_whole_memory(previous, detector):
+            yield frame, golden.memory_from_official(previous, detector.config.memory_length), official
 
 
 def _engines(checkpoint: Checkpoint, cases: list[Case], folder: Path) -> Path | None:

@@ -164,7 +164,7 @@ def observations(sequence_name: str, mode: str) -> dict[int, dict[str, NDArray]]
     for index, golden in enumerate(frames):
         previous = frames[index - 1] if index else None
         if mode == "forced":
-            if previous is None or not _holds_whole_memory(previous, detector):
+            if previous is None or not holds_whole_memory(previous, detector):
                 continue
             memory = memory_from_official(previous, detector.config.memory_length)
         frame = frame_from_official(golden, previous, sequence)
@@ -211,7 +211,8 @@ def memory_from_official(golden: dict[str, NDArray], length: int) -> Memory:
     return Memory(*(torch.from_numpy(array).float()[None] for array in arrays))
 
 
-def _holds_whole_memory(golden: dict[str, NDArray], detector: Detector) -> bool:
+def holds_whole_memory(golden: dict[str, NDArray], detector: Detector) -> bool:
+    """Say whether the official memory after a frame is recorded in full."""
     return golden.get("after_memory_embedding", np.empty(0)).shape[-1] == detector.config.channels
 
 

@@ -104,7 +104,7 @@ def forced_frames():
     """Yield the official frames whose official memory of the frame before is recorded in full: input, memory, truth."""
     frames = golden.official_frames(SEQUENCE.file, golden.COMMITTED)
     for previous, current in zip(frames, frames[1:], strict=False):
-        if previous["after_memory_embedding"].shape[-1] == 256:
+        if golden.holds_whole_memory(previous, golden.golden_detector(SEQUENCE.layout)):
             memory = golden.memory_from_official(previous, 512)
             yield golden.frame_from_official(current, previous, SEQUENCE), memory, current
 
