@@ -17,6 +17,7 @@ from streampetr_core.frame import Frame
 from streampetr_core.geometry import invert_transform, projection
 from streampetr_core.preprocess import normalise, plan_resize, resize_crop_exact
 from streampetr_core.runtime import REFERENCE, RuntimeOptions
+from streampetr_core.runtime.engine_files import write_manifest
 from tests.core.models import lively_detector, tiny_config
 from tests.training import golden
 from training.commands import test as command
@@ -220,6 +221,7 @@ def test_two_processes_write_the_same_bytes_as_one(recipe, root, checkpoint, tmp
 def test_what_a_back_end_costs_is_kept_beside_its_engines(recipe, root, checkpoint, tmp_path, capsys):
     engines = tmp_path / "engines"
     engines.mkdir()
+    write_manifest(engines, load_checkpoint(checkpoint), precision="fp32")
 
     def evaluate(*options):
         run(recipe, checkpoint, tmp_path / "out", *on_tables(root), "--engines", engines, *options)
@@ -241,6 +243,9 @@ def test_what_a_back_end_costs_is_kept_beside_its_engines(recipe, root, checkpoi
     assert (engines / ACCURACY).read_text() == before
     (engines / ACCURACY).write_text("[{}]")
     with pytest.raises(StreampetrError, match=r"accuracy.json: damaged .*; delete it"):
+        evaluate()
+    write_manifest(engines, load_checkpoint(save_lively(tmp_path / "other.safetensors", max_detections=7)))
+    with pytest.raises(StreampetrError, match="engines: made from other weights or another configuration"):
         evaluate()
 
 

@@ -82,12 +82,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write results, print tables."""
     from streampetr_core.checkpoint import load_checkpoint
+    from streampetr_core.runtime.engine_files import check_engines
     from training.data.source import open_validation_split
     from training.data.tables import open_tables
     from training.recipe import check_same_model, load_recipe
 
     config, recipe = _config(args), load_recipe(args.recipe)
-    check_same_model(load_checkpoint(args.checkpoint), args.checkpoint, recipe)
+    checkpoint = load_checkpoint(args.checkpoint)
+    check_same_model(checkpoint, args.checkpoint, recipe)
+    if args.engines:
+        check_engines(args.engines, checkpoint)  # whatever runs: its accuracy will be kept there
     _check_writable(args.out)
     infos, dataroot = open_validation_split(recipe, args.dataroot, args.infos, args.version, args.split)
     if not args.format_only:
@@ -222,10 +226,10 @@ def _evaluate(args: argparse.Namespace, tables: "NuScenes", infos: "Infos") -> N
     if "bbox" in args.eval:
         summary = evaluate_detections(args.out / RESULTS, tables, split, args.out)
         print(detection_table(summary))
-        if args.engines and not (args.rate or args.no_memory or args.drop_cameras):
-            print(_keep_accuracy(args, infos, summary))
     if "track" in args.eval:
         print(tracking_table(evaluate_tracks(args.out / TRACKS, tables, split, args.out / "tracking_metrics")))
+    if "bbox" in args.eval and args.engines and not (args.rate or args.no_memory or args.drop_cameras):
+        print(_keep_accuracy(args, infos, summary))
 
 
 def _keep_accuracy(args: argparse.Namespace, infos: "Infos", summary: dict[str, float]) -> str:
